@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from neuro4d_lib.errors import InputError
+from neuro4d_lib.geometry.spaces import Grid
 
 DIAGNOSES = ("CN", "MCI", "AD", "PD", "MS")
 SEXES = ("F", "M")
@@ -54,16 +54,17 @@ def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None
         raise InputError(f"The {name} is {value!r}; expected one of {listed}. Leave it out if it is unknown.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Image:
     """One 3D image with its place in the world.
 
     Attributes:
-        array: [D, H, W] as stored in the file (own axis order, own type, intensity scaling applied only on demand).
+        array: [D, H, W] as stored in the file: own axis order, own type, own scale of intensity.
         affine: 4x4, voxel indices to RAS mm.
-        dtype: type on disk.
+        dtype: type on disk, in this machine's byte order.
         slope, inter: stored value * slope + inter = intensity.
         path: where it came from, for messages.
+        sform_code, qform_code: what the coordinates mean, by NIfTI's codes; 0 where the file states no such affine.
     """
 
     array: np.ndarray
@@ -72,4 +73,14 @@ class Image:
     slope: float = 1.0
     inter: float = 0.0
     path: str = ""
-    restore: Callable[[np.ndarray], np.ndarray] | None = None
+    sform_code: int = 1
+    qform_code: int = 1
+
+    @property
+    def grid(self) -> Grid:
+        depth, height, width = self.array.shape
+        return Grid((depth, height, width), self.affine)
+
+    def intensities(self) -> np.ndarray:
+        """[D, H, W] float32: the stored values, scaled."""
+        return self.array.astype(np.float32) * np.float32(self.slope) + np.float32(self.inter)

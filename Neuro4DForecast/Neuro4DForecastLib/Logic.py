@@ -1,0 +1,301 @@
+"""A forecast from start to end: nodes -> files -> the command line in its own process -> nodes. No widget."""
+
+import enum
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import slicer
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from Neuro4DForecastLib import Dependencies, Entries, Failures, Library, Machine, Models, Nodes, Parameters, Results
+from Neuro4DForecastLib.BackgroundRun import BackgroundRun, State
+from Neuro4DForecastLib.Problem import Problem
+
+SLICE_SECONDS = 0.03  # the longest that loading results may hold up the panel at a time
+WORKER_SHARE = 0.95  # of the progress bar; the rest is loading
+
+
+class Stage(enum.Enum):
+    WORKING = "working"
+    LOADING = "loading"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class Job:
+    """One forecast under way. `poll` drives it and never holds up its caller; callbacks tell how it goes."""
+
+    def __init__(
+        self, run: BackgroundRun, folder: Path, scan: Nodes.Snapshot, labels: dict, others: list[str], moving
+    ) -> None:
+        self._run, self.folder, self._scan, self._labels, self._others = run, folder, scan, labels, others
+        self._moving = moving
+        self._steps = None
+        self.stage = Stage.WORKING
+        self.result: Results.Run | None = None
+        self.problem: Problem | None = None
+        self.log = ""
+        self.facts: dict = {}
+        self.startedAt = time.monotonic()
+        self.secondsToFirstFrame = self.seconds = 0.0
+        self.onProgress: Callable[[float, str, float | None], None] = lambda fraction, message, secondsLeft: None
+        self.onEnd: Callable[[Job], None] = lambda job: None
+        run.onProgress = lambda fraction, message, left: self.onProgress(fraction * WORKER_SHARE, message, left)
+
+    @property
+    def active(self) -> bool:
+        return self.stage in (Stage.WORKING, Stage.LOADING)
+
+    @property
+    def pid(self) -> int:
+        return self._run.pid
+
+    def poll(self) -> Stage:
+        try:
+            if self.stage is Stage.WORKING:
+                self._work()
+            if self.stage is Stage.LOADING:
+                self._load()
+        except Problem as problem:
+            self._end(Stage.FAILED, problem)
+        except Exception as error:  # a defect of ours: the scene stays clean and the sentence names it
+            self._end(Stage.FAILED, Problem(f"The forecast could not be loaded: {type(error).__name__}: {error}."))
+            raise
+        return self.stage
+
+    def _work(self) -> None:
+        state = self._run.poll()
+        if state is State.FAILED:
+            self._end(Stage.FAILED, self._run.problem)
+        elif state is State.SUCCEEDED:
+            output = self.folder / "out"
+            importer = Results.Importer(output, self._scan, self._labels, self._others, self._moving)
+            self.result, self.facts = importer.run, importer.facts
+            self._steps = importer.steps()
+            self.stage = Stage.LOADING
+
+    def _load(self) -> None:
+        until = time.monotonic() + SLICE_SECONDS
+        while time.monotonic() < until:
+            step = next(self._steps, None)
+            if step is None:
+                self._end(Stage.DONE)
+                return
+            fraction, message = step
+            if not self.secondsToFirstFrame and self.result.node("browser") is not None:
+                self.secondsToFirstFrame = time.monotonic() - self.startedAt
+            self.onProgress(WORKER_SHARE + (1 - WORKER_SHARE) * fraction, message, None)
+
+    def cancel(self) -> None:
+        """Kill the processes, delete the files, leave the scene as it was before."""
+        if not self.active:
+            return
+        self._run.cancel()
+        if self._steps is not None:
+            self._steps.close()
+        self._end(Stage.CANCELED)
+
+    def _end(self, stage: Stage, problem: Problem | None = None) -> None:
+        self.stage, self.problem = stage, problem
+        if stage is not Stage.DONE:
+            self.result = None
+        self.seconds = time.monotonic() - self.startedAt
+        self.log = self._run.log()
+        removeFolder(self.folder)
+        self.onEnd(self)
+
+
+def removeFolder(folder: Path, seconds: float = 1.0) -> None:
+    """Delete a run's folder; Windows may need a moment until the killed process lets go of its files."""
+    until = time.monotonic() + seconds
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        if time.monotonic() > until:
+            return
+        if folder.exists():
+            time.sleep(0.02)
+
+
+def pythonProgram() -> str:
+    """Slicer's own Python, which knows where Slicer's libraries lie; elsewhere the Python that runs this."""
+    return shutil.which("PythonSlicer") or sys.executable
+
+
+class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
+    """Forecast a brain scan from a script or from the panel.
+
+    In Slicer's Python console:
+
+        from Neuro4DForecast import Neuro4DForecastLogic
+        run = Neuro4DForecastLogic().forecast(getNode("MRHead"), years=[1, 2, 3, 5], age=74, sex="F", diagnosis="MCI")
+        run.browser, run.sequence
+    """
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.job: Job | None = None
+        self.worker = [pythonProgram(), "-m", "neuro4d_lib"]
+
+    def getParameterNode(self):
+        return Parameters.Neuro4DForecastParameterNode(super().getParameterNode())
+
+    def forecast(
+        self,
+        scan,
+        years,
+        *,
+        earlier=(),
+        segmentation=None,
+        others=(),
+        futures=8,
+        seed=0,
+        model="",
+        device="auto",
+        movingVolume=False,
+        progress=None,
+        **covariates,
+    ) -> Results.Run:
+        """Forecast and wait for it; Slicer's windows stay alive meanwhile.
+
+        Args:
+            scan: volume node.
+            years: years ahead.
+            earlier: pairs of (volume node, years before the scan).
+            segmentation: segmentation or label map node that rides along.
+            others: further volume nodes that ride along.
+            futures: number of futures drawn; bands need some.
+            seed: the same seed gives the same forecast.
+            model: model folder; empty for the shipped one.
+            device: auto, cpu or cuda:N.
+            movingVolume: play one moving volume instead of a copy for each year.
+            progress: called with (fraction, message, seconds left or None).
+            covariates: age, sex, education, apoe4, diagnosis; leave out what is unknown.
+
+        Raises:
+            Problem: with a sentence for a person.
+        """
+        request = Entries.Request(
+            years=Entries.years(" ".join(f"{year:g}" for year in years)),
+            covariates=checkedCovariates(covariates),
+            futures=futures, seed=seed, model=str(model), device=device, movingVolume=movingVolume,
+        )  # fmt: skip
+        job = self.start(request, scan, earlier, segmentation, others)
+        if progress:
+            job.onProgress = progress
+        try:
+            while job.active:
+                slicer.app.processEvents()
+                job.poll()
+                if job.stage is Stage.WORKING:
+                    time.sleep(0.02)
+        finally:
+            job.cancel()  # an interrupt leaves nothing behind; a job that has ended stays as it is
+        if job.problem:
+            raise job.problem
+        if job.result is None:
+            raise Problem("The forecast was canceled.", kind="canceled")
+        return job.result
+
+    def start(self, request: Entries.Request, scan, earlier=(), segmentation=None, others=()) -> Job:
+        """Begin a forecast; the caller polls the job. Nothing is left behind if it cannot begin."""
+        if self.job is not None and self.job.active:
+            raise Problem("A forecast is already running. Wait for it, or press Cancel first.", kind="busy")
+        Dependencies.requireComplete()
+        model = Models.load(request.model) if request.model else None
+        taken = Nodes.snapshot(scan)
+        folder = self._newFolder(taken, request)
+        try:
+            command, labels = self._prepare(folder, request, taken, earlier, segmentation, others, model)
+            run = BackgroundRun(command, folder, self._environment(request.device))
+            run.start()
+        except BaseException as error:
+            removeFolder(folder)
+            if isinstance(error, OSError):
+                raise Problem(spaceSentence(error, folder.parent), kind="noSpace") from error
+            raise
+        self.job = Job(run, folder, taken, labels, [node.GetName() for node in others], request.movingVolume)
+        return self.job
+
+    def _newFolder(self, scan: Nodes.Snapshot, request: Entries.Request) -> Path:
+        base = slicer.app.temporaryPath
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="n4d-", dir=base))
+        except OSError as error:
+            raise Problem(f"{Failures.KNOWN['notWritable'][1]} (It is {base}.)", kind="notWritable") from error
+        wanted = scan.array.size * 4 * (len(request.years) + 2) * 2
+        if shutil.disk_usage(folder).free < wanted:
+            removeFolder(folder)
+            raise Problem(f"{Failures.KNOWN['noSpace'][1]} (About {wanted / 1e9:.1f} GB are needed.)", kind="noSpace")
+        return folder
+
+    def _prepare(self, folder, request, scan, earlier, segmentation, others, model) -> tuple[list[str], dict]:
+        """Files and command of a run. Names are short and relative: no long or foreign path reaches it."""
+        Nodes.writeNifti(folder / "scan.nii", scan.array, scan.affine)
+        command = [*self.worker, "forecast", "scan.nii", "--output", "out", "--progress", "json"]
+        command += ["--years", *(f"{year:g}" for year in request.years)]
+        command += ["--futures", str(request.futures), "--seed", str(request.seed), "--displacement"]
+        for name, value in request.covariates.items():
+            command += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+        for index, (node, years) in enumerate(earlier):
+            past = Nodes.snapshot(node, "earlierScans")
+            Nodes.writeNifti(folder / f"past{index}.nii", past.array, past.affine)
+            command += [*(["--past"] if index == 0 else []), f"past{index}.nii:-{years:g}"]
+        labels: dict = {}
+        if segmentation is not None:
+            array, affine, labels = Nodes.labelSnapshot(segmentation, scan)
+            Nodes.writeNifti(folder / "segmentation.nii", array, affine)
+            command += ["--segmentation", "segmentation.nii"]
+        if others:
+            for index, node in enumerate(others):
+                other = Nodes.snapshot(node, "otherVolumes")
+                Nodes.writeNifti(folder / f"also{index}.nii", other.array, other.affine)
+            command += ["--also", *(f"also{index}.nii" for index in range(len(others)))]
+        if model is not None:
+            command += ["--model", str(model.folder.resolve())]
+        command += ["--device", request.device.partition(":")[0]]
+        return command, labels
+
+    def _environment(self, device: str) -> dict[str, str]:
+        paths = [str(Library.libraryParent()), os.environ.get("PYTHONPATH", "")]
+        environment = {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+        if device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = "-1"
+        elif ":" in device:
+            environment["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2]
+        return environment
+
+    def estimate(self, request: Entries.Request, scan, others: int, device: Machine.Device) -> Machine.Estimate:
+        voxels = scan.GetImageData().GetNumberOfPoints()
+        factor = float(
+            slicer.util.settingsValue("Neuro4D/SecondsFactor", 1.0, converter=float, settings=slicer.app.userSettings())
+        )
+        return Machine.estimate(voxels, len(request.years), request.futures, others, device, factor)
+
+    def learn(self, estimate: Machine.Estimate, seconds: float) -> None:
+        """Remember how this machine compares with the one the estimate was made on."""
+        settings = slicer.app.userSettings()
+        factor = slicer.util.settingsValue("Neuro4D/SecondsFactor", 1.0, converter=float, settings=settings)
+        settings.setValue("Neuro4D/SecondsFactor", min(max(factor * seconds / estimate.seconds, 0.05), 50.0))
+
+
+def checkedCovariates(given: dict) -> dict:
+    """Covariates of a script, by the same rules as the panel's."""
+    known = ("age", "sex", "education", "apoe4", "diagnosis")
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise Problem(f"“{unknown[0]}” is not known. A forecast takes {', '.join(known)}.", unknown[0])
+    texts = {name: Entries.UNKNOWN if given.get(name) is None else str(given[name]) for name in known}
+    if texts["apoe4"] not in Entries.APOE4_COUNTS:
+        raise Problem(f"The number of APOE e4 alleles is {texts['apoe4']}. Expected 0, 1 or 2.", "apoe4")
+    return Entries.covariates(texts["age"], texts["sex"], texts["education"], texts["apoe4"], texts["diagnosis"])
+
+
+def spaceSentence(error: OSError, folder: Path) -> str:
+    kind = "noSpace" if error.errno == 28 else "notWritable"
+    return f"{Failures.KNOWN[kind][1]} ({folder}: {error.strerror or error}.)"

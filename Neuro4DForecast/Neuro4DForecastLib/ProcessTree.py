@@ -1,0 +1,83 @@
+"""End a process and everything it started. Killing the launcher alone would leave its children at work."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+
+def startOptions() -> dict:
+    """Options for Popen that make the whole tree reachable, and hide the console window on Windows."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def lowerPriority(pid: int) -> None:
+    """Slicer stays fluid when the worker takes every core."""
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):  # ended already, or not allowed: nothing is lost but some smoothness
+            os.setpriority(os.PRIO_PROCESS, pid, 5)
+
+
+def parents() -> dict[int, int]:
+    """Process id -> parent's id of every living process (not on Windows)."""
+    if os.path.isdir("/proc/self"):
+        found = {}
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                try:
+                    with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+                        state, parent = file.read().rpartition(")")[2].split()[:2]
+                except OSError:
+                    continue
+                if state not in "ZX":
+                    found[int(name)] = int(parent)
+        return found
+    table = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,state="], capture_output=True, text=True, check=False).stdout
+    rows = [line.split() for line in table.splitlines()]
+    return {int(row[0]): int(row[1]) for row in rows if len(row) == 3 and not row[2].startswith("Z")}
+
+
+def descendants(pid: int) -> list[int]:
+    """Living children, grandchildren and so on of a process."""
+    table, found, wanted = parents(), [], [pid]
+    while wanted:
+        parent = wanted.pop()
+        children = [child for child, its in table.items() if its == parent]
+        found += children
+        wanted += children
+    return found
+
+
+def kill(process: subprocess.Popen, seconds: float = 2.0) -> bool:
+    """Kill the process, its session and all descendants; True when none is left after at most `seconds`."""
+    if sys.platform == "win32":
+        options = {"capture_output": True, "check": False, "creationflags": subprocess.CREATE_NO_WINDOW}
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], **options)
+        return _ended(process, seconds)
+    family = descendants(process.pid)
+    if process.poll() is None or family:
+        _signal(os.killpg, process.pid)
+    for pid in family:  # one that started a session of its own is not in the group
+        _signal(os.kill, pid)
+    ended = _ended(process, seconds)
+    deadline = time.monotonic() + seconds
+    while (left := set(family) & set(parents())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return ended and not left
+
+
+def _signal(send, target: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # gone already
+        send(target, signal.SIGKILL)
+
+
+def _ended(process: subprocess.Popen, seconds: float) -> bool:
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True

@@ -1,0 +1,196 @@
+"""Packages inside Slicer: found without importing, installed after one yes, torch through its extension only."""
+
+import importlib
+import inspect
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def dependencies(scene, forecast_module):
+    from Neuro4DForecastLib import Dependencies
+
+    return Dependencies
+
+
+@pytest.fixture
+def lacking(dependencies, monkeypatch):
+    """Pretend that these packages are not there yet; `installed` collects the ones that get installed."""
+    state = {"torch": "missing", "nibabel": "missing", "safetensors": "present"}
+
+    def look(name):
+        return dependencies.Package(name, state[name], "1")
+
+    monkeypatch.setattr(dependencies, "look", look)
+    return state
+
+
+class PyTorchExtension:
+    """The PyTorch extension's logic with the signature that we rely on."""
+
+    def __init__(self, state):
+        self.state, self.calls = state, []
+
+    def installTorch(
+        self,
+        askConfirmation=False,
+        forceComputationBackend=None,
+        torchVersionRequirement=None,
+        torchvisionVersionRequirement=None,
+    ):
+        self.calls.append((askConfirmation, torchVersionRequirement))
+        self.state["torch"] = "present"
+        return types.ModuleType("torch")
+
+    def uninstallTorch(self):
+        self.calls.append("uninstall")
+
+
+@pytest.fixture
+def extension(monkeypatch, lacking):
+    logic = PyTorchExtension(lacking)
+    module = types.ModuleType("PyTorchUtils")
+    module.PyTorchUtilsLogic = lambda: logic
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", module)
+    return logic
+
+
+@pytest.fixture
+def pip(monkeypatch, lacking, dependencies):
+    """Stands in for slicer.util.pip_install; Slicer 5.10 has no slicer.packaging."""
+    import slicer
+
+    calls = []
+
+    def install(requirements):
+        calls.append((requirements, Path(requirements[1]).read_text()))
+        lacking["nibabel"] = "present"
+
+    monkeypatch.setattr(dependencies, "_packaging", lambda: None)
+    monkeypatch.setattr(slicer.util, "pip_install", install)
+    return calls
+
+
+class TestLooking:
+    def test_opening_the_panel_imports_neither_torch_nor_nibabel(self, application):
+        import subprocess
+
+        code = (
+            "import sys; sys.path[:0]=[sys.argv[1]]\nimport stand_in\nfrom pathlib import Path\n"
+            "from stand_in.application import *\napp=stand_in.install(temporary_folder())\n"
+            "open_panel(load_module(Path(sys.argv[2])))\n"
+            "print(sorted({'torch','nibabel','monai','safetensors','torchvision'} & set(sys.modules)))"
+        )
+        module = ROOT / "Neuro4DForecast" / "Neuro4DForecast.py"
+        command = [sys.executable, "-W", "ignore", "-c", code, str(Path(__file__).parent), str(module)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == "[]", done.stderr[-2000:]
+
+    def test_a_half_installed_torch_is_told_from_a_whole_one(self, dependencies, tmp_path, monkeypatch):
+        (tmp_path / "torch").mkdir()
+        (tmp_path / "torch" / "__init__.py").write_text("")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        importlib.invalidate_caches()
+        monkeypatch.delitem(sys.modules, "torch", raising=False)
+        assert dependencies.look("torch").state == "half"
+
+    def test_what_is_not_there_is_missing(self, dependencies):
+        assert dependencies.look("neuro4d_no_such_package").state == "missing"
+
+    def test_requirements_name_nothing_that_slicer_owns(self, dependencies):
+        names = [dependencies.nameOf(line) for line in dependencies.requirements()]
+        assert names == ["nibabel", "safetensors"]
+        assert not {"numpy", "SimpleITK", "torch", "torchvision"} & set(names)
+
+    def test_nothing_starts_while_packages_are_missing(self, panel, head, lacking, application):
+        from stand_in.application import answering
+
+        panel.ui.scanSelector.setCurrentNode(head())
+        with answering(False) as asked:
+            panel.ui.forecastButton.click()
+        assert len(asked) == 1
+        assert not panel.run.running
+        assert "nothing was started" in panel.ui.statusLabel.text
+
+
+class TestInstalling:
+    def test_one_question_names_packages_and_sizes(self, dependencies, lacking):
+        asked = []
+        assert dependencies.install(lambda text: asked.append(text)) is False
+        (text,) = asked
+        assert "torch (0.2 to 2.5 GB" in text
+        assert "nibabel (4 MB)" in text
+        assert "safetensors" not in text
+
+    def test_torch_comes_from_the_extension_and_the_rest_from_pip(self, dependencies, lacking, extension, pip):
+        assert dependencies.install(lambda text: True) is True
+        assert extension.calls == [(False, ">=2.2")]
+        ((arguments, constraints),) = pip
+        assert arguments[2:] == ["nibabel>=5.2"]
+        assert "numpy==" in constraints and "SimpleITK==" in constraints
+
+    def test_a_half_torch_is_taken_out_first(self, dependencies, lacking, extension, pip):
+        lacking["torch"] = "half"
+        dependencies.install(lambda text: True)
+        assert extension.calls[0] == "uninstall"
+
+    def test_without_the_extension_it_resumes_after_the_restart(self, panel, dependencies, lacking, pip, application):
+        from stand_in.application import answering
+
+        lacking["nibabel"] = "present"
+        panel.enter()
+        with answering(True):
+            panel.ui.installButton.click()
+        assert "Get the PyTorch extension" in panel.ui.statusLabel.text
+        assert panel.ui.pyTorchExtensionButton.visible
+        assert dependencies.resumes()
+        lacking["torch"] = "present"
+        assert not dependencies.resumes()
+
+    def test_a_failing_pip_is_a_sentence(self, dependencies, lacking, extension, monkeypatch, pip):
+        import slicer
+
+        def fail(requirements):
+            raise RuntimeError("non-zero exit status 1")
+
+        monkeypatch.setattr(slicer.util, "pip_install", fail)
+        from Neuro4DForecastLib.Problem import Problem
+
+        with pytest.raises(Problem, match="Offline installation"):
+            dependencies.install(lambda text: True)
+
+
+class TestContracts:
+    """Signatures that we call, looked up where Slicer's own files are at hand (NEURO4D_SLICER_PYTHON)."""
+
+    def test_only_keywords_that_exist_are_passed(self, dependencies):
+        wanted = {"askConfirmation": False, "torchVersionRequirement": ">=2.2"}
+        assert dependencies.accepted(lambda askConfirmation=True: None, wanted) == {"askConfirmation": False}
+        assert dependencies.accepted(lambda **anything: None, wanted) == wanted
+
+    def test_pip_ensure_takes_what_we_give(self, dependencies):
+        packaging = pytest.importorskip("slicer.packaging", reason="needs NEURO4D_SLICER_PYTHON")
+        parameters = inspect.signature(packaging.pip_ensure).parameters
+        assert {"requirements", "constraints", "prompt_install", "requester"} <= set(parameters)
+        assert next(iter(parameters)) == "requirements"
+
+    def test_slicer_util_pip_install_takes_a_list(self, dependencies):
+        import slicer
+
+        assert next(iter(inspect.signature(slicer.util.pip_install).parameters)) == "requirements"
+
+
+def test_every_known_failure_is_a_heading_of_the_documentation(scene, forecast_module):
+    from Neuro4DForecastLib import Failures
+
+    text = (ROOT / "docs" / "slicer.md").read_text(encoding="utf-8")
+    headings = [line.removeprefix("### ") for line in text.splitlines() if line.startswith("### ")]
+    sentences = [sentence for _, sentence in Failures.KNOWN.values()] + [Failures.KILLED, Failures.UNKNOWN]
+    for sentence in sentences:
+        first = sentence.split(". ")[0].rstrip(".") + "."
+        assert first in headings, first

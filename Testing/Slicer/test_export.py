@@ -1,0 +1,144 @@
+"""The forecast as files, and a 4D NIfTI back as a sequence."""
+
+import csv
+import itertools
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def run(logic, head):
+    return logic.forecast(head("Scan", "oblique", np.float32), years=[0.5, 1.25, 3], age=74)
+
+
+class TestNifti:
+    def test_what_is_written_comes_back_as_the_same_sequence(self, run, tmp_path):
+        from Neuro4DForecastLib import Export, Nodes
+
+        Export.export(run, tmp_path / "forecast.nii.gz")
+        browser = Export.loadSequence(tmp_path / "forecast.nii.gz")
+        sequence = browser.GetMasterSequenceNode()
+        assert [sequence.GetNthIndexValue(i) for i in range(4)] == ["0", "0.5", "1.25", "3"]
+        assert (sequence.GetIndexName(), sequence.GetIndexUnit()) == ("time", "year")
+        for item in range(4):
+            mine, back = run.sequence.GetNthDataNode(item), sequence.GetNthDataNode(item)
+            assert np.array_equal(Nodes.arrayOf(mine), Nodes.arrayOf(back))
+            assert np.allclose(Nodes.matrixOf(mine), Nodes.matrixOf(back), atol=1e-4)
+
+    def test_the_years_survive_without_the_file_beside_it(self, run, tmp_path):
+        from Neuro4DForecastLib import Export, FourD
+
+        Export.export(run, tmp_path / "forecast.nii.gz")
+        (tmp_path / "forecast.json").unlink()
+        assert FourD.yearsOf(tmp_path / "forecast.nii.gz") == [0, 0.5, 1.25, 3]
+
+    def test_a_stranger_is_read_by_its_time_step(self, scene, tmp_path):
+        import nibabel
+        from Neuro4DForecastLib import Export, Nodes
+
+        array = np.random.default_rng(1).integers(0, 1000, (7, 8, 9, 3)).astype(np.int16)
+        image = nibabel.Nifti1Image(array, np.diag([-1, 1, 2, 1.0]))
+        image.header["pixdim"][4] = 2.5
+        image.header.set_slope_inter(0.5, 10)
+        nibabel.save(image, tmp_path / "other.nii")
+        sequence = Export.loadSequence(tmp_path / "other.nii").GetMasterSequenceNode()
+        assert [sequence.GetNthIndexValue(i) for i in range(3)] == ["0", "2.5", "5"]
+        expected = np.asarray(nibabel.load(tmp_path / "other.nii").dataobj)
+        for item in range(3):
+            assert np.allclose(Nodes.arrayOf(sequence.GetNthDataNode(item)), expected[..., item])
+
+    @pytest.mark.parametrize("kind", ["3D", "text", "cut", "missing"])
+    def test_what_is_none_is_refused_with_a_sentence(self, scene, run, tmp_path, kind):
+        import nibabel
+        from Neuro4DForecastLib import Export
+        from Neuro4DForecastLib.Problem import Problem
+
+        path = tmp_path / "file.nii.gz"
+        if kind == "3D":
+            nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), path)
+        elif kind == "text":
+            path.write_text("nothing")
+        elif kind == "cut":
+            Export.export(run, path)
+            path.write_bytes(path.read_bytes()[:-3000])
+        before = scene.GetNumberOfNodes()
+        with pytest.raises(Problem):
+            Export.loadSequence(path)
+        assert scene.GetNumberOfNodes() == before
+
+
+class TestOtherFormats:
+    def test_a_slicer_sequence_reads_back(self, run, scene, tmp_path):
+        import slicer
+        from Neuro4DForecastLib import Export, Nodes
+
+        Export.export(run, tmp_path / "forecast.seq.nrrd")
+        storage, again = slicer.vtkMRMLVolumeSequenceStorageNode(), scene.AddNewNodeByClass("vtkMRMLSequenceNode")
+        storage.SetFileName(str(tmp_path / "forecast.seq.nrrd"))
+        assert storage.ReadData(again)
+        assert [again.GetNthIndexValue(i) for i in range(4)] == ["0", "0.5", "1.25", "3"]
+        assert again.GetIndexUnit() == "year"
+        assert again.GetNthDataNode(1).GetAttribute("Neuro4D.Kind") == "forecast"
+        assert np.array_equal(Nodes.arrayOf(again.GetNthDataNode(3)), Nodes.arrayOf(run.sequence.GetNthDataNode(3)))
+
+    def test_a_gif_has_a_different_picture_for_every_year(self, run, tmp_path):
+        from Neuro4DForecastLib import Export
+        from PIL import Image
+
+        Export.export(run, tmp_path / "forecast.gif")
+        with Image.open(tmp_path / "forecast.gif") as gif:
+            assert gif.n_frames == 4
+            frames = []
+            for index in range(4):
+                gif.seek(index)
+                frames.append(np.asarray(gif.convert("L"), int))
+        assert all(np.abs(a - b).mean() > 0.2 for a, b in itertools.pairwise(frames))
+
+    @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+    def test_a_film(self, run, tmp_path):
+        from Neuro4DForecastLib import Export
+
+        Export.export(run, tmp_path / "forecast.mp4")
+        assert (tmp_path / "forecast.mp4").read_bytes()[4:8] == b"ftyp"
+
+    def test_no_ffmpeg_gives_a_sentence(self, run, tmp_path, monkeypatch):
+        from Neuro4DForecastLib import Export
+        from Neuro4DForecastLib.Problem import Problem
+
+        monkeypatch.setenv("PATH", "")
+        with pytest.raises(Problem, match="ffmpeg"):
+            Export.export(run, tmp_path / "forecast.mp4")
+        assert list(tmp_path.glob("*.mp4")) == []
+
+    def test_the_table(self, run, tmp_path):
+        from Neuro4DForecastLib import Export
+
+        Export.export(run, tmp_path / "volumes.csv")
+        with open(tmp_path / "volumes.csv", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 6
+        assert float(rows[0]["median"]) == 3500 * (1 - 0.02 * 0.5)
+
+    def test_the_report(self, panel, run, tmp_path):
+        panel.playback.refresh(run)
+        panel.playback.export(str(tmp_path / "report.html"))
+        assert "Research use only" in (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert panel.ui.statusLabel.text == "Written: report.html"
+
+    def test_a_place_that_cannot_be_written(self, panel, run, tmp_path):
+        (tmp_path / "file").write_text("")
+        panel.playback.refresh(run)
+        panel.playback.export(str(tmp_path / "file" / "volumes.csv"))
+        assert "could not be written" in panel.ui.statusLabel.text
+
+    def test_every_offered_format_is_written(self, run, tmp_path):
+        from Neuro4DForecastLib import Export
+
+        for ending in Export.FORMATS.values():
+            if ending == ".mp4":
+                continue
+            (first, *_) = Export.export(run, tmp_path / f"f{ending}")
+            assert Path(first).is_file()

@@ -1,0 +1,188 @@
+"""Both modules as Slicer sees them: their own tests; dates of scans, devices, the sample."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize("name", ["Neuro4DForecast", "Neuro4DTraining"])
+def test_reload_and_test_passes(scene, name):
+    from stand_in.application import load_module
+
+    module = load_module(ROOT / name / f"{name}.py")
+    getattr(module, f"{name}Test")().runTest()
+
+
+def test_a_module_says_what_it_is(forecast_module):
+    parent = forecast_module.instance.parent
+    assert parent.title == "Neuro4D Forecast"
+    assert parent.categories == ["Neuroimaging"]
+    assert "Research use only" in parent.helpText
+    assert not parent.icon.isNull()
+
+
+def test_reloading_loads_the_parts_anew(panel):
+    kept = {name: module for name, module in sys.modules.items() if name.startswith("Neuro4DForecast")}
+    try:
+        panel.onReload()
+        assert sys.modules["Neuro4DForecastLib.Entries"] is not kept["Neuro4DForecastLib.Entries"]
+        import slicer
+
+        again = slicer.modules.Neuro4DForecastWidget
+        assert again is not panel
+        assert "Choose a scan" in again.ui.forecastButton.toolTip
+        again.cleanup()
+    finally:
+        sys.modules.update(kept)
+
+
+class TestScanDates:
+    def volume(self, scene, path, name):
+        import slicer
+        from Neuro4DForecastLib import Nodes
+
+        node = scene.AddNode(Nodes.volumeNode(np.random.default_rng(0).random((10, 10, 10)), np.eye(4), name))
+        storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+        storage.SetFileName(str(path))
+        scene.AddNode(storage)
+        node.SetAndObserveStorageNodeID(storage.GetID())
+        return node
+
+    def bids(self, folder, session, date, how):
+        anat = folder / "sub-1" / session / "anat"
+        anat.mkdir(parents=True)
+        file = anat / f"sub-1_{session}_T1w.nii.gz"
+        if how == "sidecar":
+            (anat / f"sub-1_{session}_T1w.json").write_text(f'{{"AcquisitionDateTime": "{date}T10:00:00"}}')
+        elif how == "scans":
+            rows = f"filename\tacq_time\nanat/{file.name}\t{date}T10:00:00\n"
+            (anat.parent / f"sub-1_{session}_scans.tsv").write_text(rows)
+        else:
+            table = folder / "sub-1" / "sub-1_sessions.tsv"
+            text = table.read_text() if table.exists() else "session_id\tacq_time\n"
+            table.write_text(f"{text}{session}\t{date}\n")
+        return file
+
+    @pytest.mark.parametrize("how", ["sidecar", "scans", "sessions"])
+    def test_bids_dates_fill_in_the_years(self, panel, scene, tmp_path, how):
+        earlier = self.volume(scene, self.bids(tmp_path, "ses-1", "2020-01-01", how), "earlier")
+        scan = self.volume(scene, self.bids(tmp_path, "ses-2", "2021-07-02", how), "scan")
+        panel.ui.scanSelector.setCurrentNode(scan)
+        row = panel.inputs.earlierScans.add()
+        row.selector.setCurrentNode(earlier)
+        assert float(row.years.text) == pytest.approx(1.5, abs=0.01)
+        assert row.source.text == "from BIDS"
+        assert panel.logic.getParameterNode().earlierYears == [row.years.text]
+
+    def test_dicom_dates_fill_in_the_years(self, panel, scene, head, monkeypatch):
+        import slicer
+
+        class Database:
+            def instanceValue(self, uid, tag):
+                return {"1.2": "20200101", "1.3": "20230101"}[uid] if tag == "0008,0022" else ""
+
+        monkeypatch.setattr(slicer, "dicomDatabase", Database(), raising=False)
+        earlier, scan = head("earlier"), head("scan")
+        earlier.SetAttribute("DICOM.instanceUIDs", "1.2 1.2.9")
+        scan.SetAttribute("DICOM.instanceUIDs", "1.3")
+        panel.ui.scanSelector.setCurrentNode(scan)
+        row = panel.inputs.earlierScans.add()
+        row.selector.setCurrentNode(earlier)
+        assert float(row.years.text) == pytest.approx(3, abs=0.01)
+        assert row.source.text == "from DICOM"
+
+    def test_nothing_known_is_left_to_the_person(self, panel, head):
+        panel.ui.scanSelector.setCurrentNode(head("scan"))
+        row = panel.inputs.earlierScans.add()
+        row.selector.setCurrentNode(head("earlier"))
+        assert row.years.text == ""
+
+
+class TestMachine:
+    def test_the_drivers_answer_is_read(self, scene, forecast_module):
+        from Neuro4DForecastLib import Machine
+
+        (first, second) = Machine.parseGpus("0, NVIDIA RTX A4000, 15000\n1, NVIDIA T4, [N/A]\n")
+        assert first.key == "cuda:0"
+        assert first.label() == "GPU 0: NVIDIA RTX A4000, 15.7 GB free"
+        assert second.label() == "GPU 1: NVIDIA T4"
+
+    def test_the_device_combo_names_the_cpu_with_its_memory(self, panel):
+        texts = [panel.ui.deviceCombo.itemText(index) for index in range(panel.ui.deviceCombo.count)]
+        assert texts[0] == "Automatic"
+        assert "CPU" in texts[-1] and "GB free" in texts[-1]
+
+    def test_the_driver_is_asked_without_waiting(self, panel, tmp_path, monkeypatch, wait):
+        """A program that answers like nvidia-smi after half a second."""
+        import os
+        import time
+
+        if sys.platform == "win32":
+            pytest.skip("needs a shell script")
+        program = tmp_path / "nvidia-smi"
+        program.write_text("#!/bin/sh\nsleep 0.5\necho '0, Test GPU, 8000'\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        started = time.monotonic()
+        panel.inputs.refresh()
+        assert time.monotonic() - started < 0.4
+        wait(lambda: panel.ui.deviceCombo.count == 3)
+        panel.ui.deviceCombo.setCurrentIndex(1)
+        panel.ui.deviceCombo.activated.emit(1)
+        assert panel.logic.getParameterNode().device == "cuda:0"
+        assert panel.logic._environment("cuda:0")["CUDA_VISIBLE_DEVICES"] == "0"
+        assert panel.logic._environment("cpu")["CUDA_VISIBLE_DEVICES"] == "-1"
+
+    def test_the_estimate_learns_from_this_machine(self, logic, head):
+        from Neuro4DForecastLib import Entries, Machine
+
+        request, node = Entries.Request(years=(1.0, 2.0)), head()
+        before = logic.estimate(request, node, 0, Machine.cpu())
+        logic.learn(before, 3 * before.seconds)
+        assert logic.estimate(request, node, 0, Machine.cpu()).seconds == pytest.approx(3 * before.seconds)
+
+
+class TestSample:
+    @pytest.fixture
+    def shipped(self, tmp_path, monkeypatch, scene, forecast_module):
+        """A library with one model and its reference image."""
+        import nibabel
+        from Neuro4DForecastLib import Library
+
+        folder = tmp_path / "neuro4d_lib" / "models" / "shipped"
+        folder.mkdir(parents=True)
+        (tmp_path / "neuro4d_lib" / "__init__.py").write_text("")
+        (folder / "card.json").write_text('{"name": "shipped"}')
+        (folder / "weights.safetensors").write_bytes(b"")
+        image = nibabel.Nifti1Image(np.random.default_rng(0).random((20, 20, 20)).astype(np.float32), np.eye(4))
+        nibabel.save(image, folder / "reference_t1.nii.gz")
+        monkeypatch.setattr(Library, "libraryParent", lambda: tmp_path)
+        return folder
+
+    def test_one_click_and_no_network(self, shipped, panel):
+        panel.logic.getParameterNode().model = ""
+        panel.inputs._showModels()
+        panel.ui.sampleButton.click()
+        node = panel.ui.scanSelector.currentNode()
+        assert node.GetName() == "Neuro4DSampleBrain"
+        assert panel.ui.ageEdit.text == "74"
+        assert panel.ui.forecastButton.enabled, panel.ui.forecastButton.toolTip
+
+    def test_it_is_registered_with_the_sample_data_module(self, shipped, monkeypatch):
+        import types
+
+        from Neuro4DForecastLib import SampleScan
+
+        registered = []
+        module = types.ModuleType("SampleData")
+        module.SampleDataLogic = type(
+            "SampleDataLogic", (), {"registerCustomSampleDataSource": staticmethod(lambda **k: registered.append(k))}
+        )
+        monkeypatch.setitem(sys.modules, "SampleData", module)
+        SampleScan.register()
+        assert registered[0]["sampleName"] == "Neuro4DSampleBrain"
+        assert registered[0]["uris"].startswith("file:")

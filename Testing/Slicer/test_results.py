@@ -1,0 +1,295 @@
+"""What a finished forecast leaves in the scene: sequences, table, chart, provenance, folder; and how it plays."""
+
+import itertools
+import json
+import time
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def scan(head):
+    return head("Scan", "oblique")
+
+
+@pytest.fixture
+def run(logic, scan):
+    return logic.forecast(scan, years=[1, 2, 3, 5], age=74, sex="F", diagnosis="MCI", seed=4)
+
+
+class TestNodes:
+    def test_the_sequence_is_named_in_years(self, run):
+        assert (run.sequence.GetIndexName(), run.sequence.GetIndexUnit()) == ("time", "year")
+        assert run.years == [0, 1, 2, 3, 5]
+
+    def test_every_other_sequence_follows_the_browser(self, run):
+        for role in ("change", "uncertainty", "transform"):
+            assert run.node(role).GetNumberOfDataNodes() == 5, role
+            assert run.browser.IsSynchronizedSequenceNode(run.node(role), False), role
+        from Neuro4DForecastLib import Nodes
+
+        for item, year in enumerate(run.years):
+            run.browser.SetSelectedItemNumber(item)
+            assert np.unique(Nodes.arrayOf(run.proxy("change"))).tolist() == [-year]
+            assert np.unique(Nodes.arrayOf(run.proxy("uncertainty"))).tolist() == [year / 2]
+
+    def test_it_plays_three_frames_a_second_and_loops(self, run):
+        assert run.browser.GetPlaybackRateFps() == 3
+        assert run.browser.GetPlaybackLooped()
+
+    def test_the_look_of_the_scan_is_kept_through_the_years(self, run, scan):
+        for item in range(5):
+            run.browser.SetSelectedItemNumber(item)
+            display = run.proxy("frames").GetDisplayNode()
+            assert not display.GetAutoWindowLevel()
+            assert (display.GetWindow(), display.GetLevel()) == (500, 210)
+
+    def test_everything_lies_in_one_folder(self, run, scene):
+        import slicer
+
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+        for role in ("frames", "change", "uncertainty", "transform", "volumes", "chart", "browser", "report"):
+            item = hierarchy.GetItemByDataNode(run.node(role))
+            assert item and hierarchy.GetItemParent(item) == run.folderItem, role
+
+    def test_one_button_removes_all_of_it(self, panel, head, wait, scene):
+        nodes = lambda: {scene.GetNthNode(i).GetID() for i in range(scene.GetNumberOfNodes())}  # noqa: E731
+        panel.ui.scanSelector.setCurrentNode(head())
+        before = nodes()
+        panel.ui.forecastButton.click()
+        wait(lambda: not panel.run.running)
+        panel.ui.sideBySideButton.click()
+        assert len(nodes()) > len(before) + 20
+        panel.ui.removeButton.click()
+        assert nodes() == before
+        assert not panel.ui.playSection.enabled
+        import slicer
+
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+        assert hierarchy.GetItemByName("head forecast") == 0
+
+    def test_two_runs_stay_apart(self, logic, scan, run):
+        from Neuro4DForecastLib import Results
+
+        second = logic.forecast(scan, years=[2], seed=9)
+        assert [one.identifier for one in Results.runs()] == [run.identifier, second.identifier]
+        run.remove()
+        assert second.years == [0, 2]
+        assert second.browser.GetAttribute("Neuro4D.Seed") == "9"
+
+    def test_the_transform_makes_the_frames(self, run, scan):
+        """The scan under the grid transform, sampled at a frame's voxels, is that frame (away from the border)."""
+        import vtk
+        from Neuro4DForecastLib import Nodes
+
+        for item in (1, 4):
+            run.browser.SetSelectedItemNumber(item)
+            shift = round(run.years[item])
+            transform = vtk.vtkGeneralTransform()
+            run.proxy("transform").GetTransformFromWorld(transform)
+            affine = Nodes.matrixOf(scan)
+            for index in ((8, 12, 10), (10, 13, 11), (13, 9, 8)):
+                place = affine @ [*index, 1]
+                source = np.linalg.inv(affine) @ [*transform.TransformPoint(place[:3]), 1]
+                assert np.allclose(source[:3], np.add(index, (shift, 0, 0)), atol=0.02)
+
+    def test_segments_ride_along_with_names_and_colors(self, logic, scan):
+        import slicer
+        from Neuro4DForecastLib import Nodes
+
+        labels = (Nodes.arrayOf(scan) > 250).astype(np.int16)
+        labelmap = slicer.mrmlScene.AddNode(
+            Nodes.volumeNode(labels, Nodes.matrixOf(scan), "labels", "vtkMRMLLabelMapVolumeNode")
+        )
+        segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(scan)
+        slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labelmap, segmentation)
+        segmentation.GetSegmentation().GetNthSegment(0).SetName("core")
+        made = logic.forecast(scan, years=[1, 2], segmentation=segmentation)
+        made.browser.SetSelectedItemNumber(2)
+        expected = np.zeros_like(labels)
+        expected[:-2] = labels[2:]
+        assert np.array_equal(Nodes.arrayOf(made.proxy("segmentation")), expected)
+        assert made.proxy("segmentation").GetDisplayNode().GetColorNode().GetColorName(1) == "core"
+        from Neuro4DForecastLib import Playback
+
+        assert "Segmentation" in Playback.overlays(made)
+
+    def test_another_modality_rides_along(self, logic, scan, head):
+        from Neuro4DForecastLib import Nodes
+
+        flair = head("FLAIR", "oblique", np.float32)
+        made = logic.forecast(scan, years=[3], others=[flair])
+        made.browser.SetSelectedItemNumber(1)
+        assert made.proxy("other0").GetName() == "FLAIR forecast"
+        assert np.array_equal(Nodes.arrayOf(made.proxy("other0"))[:-3], Nodes.arrayOf(flair)[3:])
+
+
+class TestSavingMemory:
+    def test_one_moving_volume_shows_the_same_picture(self, logic, scan, run):
+        from Neuro4DForecastLib import SlicePictures
+
+        frames = [pixels for _, pixels in SlicePictures.throughTheYears(run, ["Red", "Green"])]
+        run.remove()
+        moving = logic.forecast(scan, years=[1, 2, 3, 5], movingVolume=True)
+        assert moving.sequence is None
+        assert moving.node("moving") is not None
+        assert moving.proxy("change").GetImageData().GetDimensions() == (12, 13, 11)  # every second voxel
+        pictures = [pixels for _, pixels in SlicePictures.throughTheYears(moving, ["Red", "Green"])]
+        for whole, moved in zip(frames, pictures, strict=True):
+            middle = (slice(96, 160), slice(96, 160))  # the border differs: a shift brings in what lies outside
+            assert np.abs(whole[middle].astype(int) - moved[middle]).mean() < 6
+        assert np.abs(pictures[0].astype(int) - pictures[-1]).mean() > 3
+
+
+class TestChart:
+    def test_the_table_holds_every_row_of_the_worker(self, run):
+        from Neuro4DForecastLib import VolumesTable
+
+        table = run.node("volumes")
+        assert table.GetNumberOfRows() == 8
+        assert VolumesTable.regions(table) == ["hippocampus_left", "lateral_ventricle"]
+
+    def test_the_chart_has_bands_simple_forecasts_and_a_marker(self, run):
+        chart = run.node("chart")
+        names = [chart.GetNthPlotSeriesNode(i).GetName() for i in range(chart.GetNumberOfPlotSeriesNodes())]
+        assert {"No change", "Group rate", "Median of the futures", "Current year"} <= set(names)
+        assert "simulated" in chart.GetTitle()
+
+    def test_the_marker_follows_the_year(self, run):
+        from Neuro4DForecastLib import Playback, VolumesTable
+
+        follower = Playback.Follower(run)
+        for item, year in enumerate(run.years):
+            run.browser.SetSelectedItemNumber(item)
+            assert VolumesTable.column(run.node("markerTable"), "year") == [year, year]
+        follower.close()
+
+    def test_another_region_can_be_chosen(self, panel, head, wait):
+        from Neuro4DForecastLib import VolumesTable
+
+        panel.ui.scanSelector.setCurrentNode(head())
+        panel.ui.forecastButton.click()
+        wait(lambda: not panel.run.running)
+        panel.ui.regionCombo.setCurrentIndex(1)
+        panel.ui.regionCombo.activated.emit(1)
+        plot = panel.playback.run.node("plotTable")
+        assert VolumesTable.column(plot, "median") == [20000, 19600, 19200, 18800, 18000]
+        assert VolumesTable.column(plot, "copy_last") == [20000] * 5
+
+
+class TestPlaying:
+    def test_play_shows_every_year_and_comes_round(self, panel, head, wait):
+        panel.ui.scanSelector.setCurrentNode(head())
+        panel.ui.forecastButton.click()
+        wait(lambda: not panel.run.running)
+        seen = []
+        panel.playback._follower.changed = lambda item, year: seen.append(item)
+        panel.playback.run.browser.SetPlaybackItemSkippingEnabled(False)
+        panel.ui.speedSpin.value = 20
+        wait(lambda: len(seen) >= 7)
+        assert set(seen) == {0, 1, 2, 3, 4}
+        panel.ui.playButton.click()
+        assert not panel.playback.run.browser.GetPlaybackActive()
+
+    def test_slider_buttons_and_label_agree(self, panel, head, wait):
+        panel.ui.scanSelector.setCurrentNode(head())
+        panel.ui.forecastButton.click()
+        wait(lambda: not panel.run.running)
+        panel.ui.yearSlider.value = 3
+        assert panel.ui.yearLabel.text == "+3 years"
+        panel.ui.forwardButton.click()
+        assert (panel.ui.yearSlider.value, panel.ui.yearLabel.text) == (4, "+5 years")
+        panel.ui.backButton.click()
+        assert panel.playback.run.browser.GetSelectedItemNumber() == 3
+
+    def test_the_slice_views_change_with_the_years(self, run):
+        from Neuro4DForecastLib import SlicePictures
+
+        pictures = [pixels for _, pixels in SlicePictures.throughTheYears(run, ["Red", "Yellow", "Green"])]
+        assert pictures[0].max() > 100
+        for earlier, later in itertools.pairwise(pictures):
+            assert np.abs(earlier.astype(int) - later).mean() > 0.5
+
+    def test_the_overlay_colors_the_loss(self, run):
+        from Neuro4DForecastLib import Playback, SlicePictures
+
+        assert Playback.overlays(run) == ["None", "Volume change (%)", "Uncertainty (%)"]
+        Playback.showOverlay(run, "Volume change (%)", 1.0)
+        (_, scan), *_rest, (_, last) = SlicePictures.throughTheYears(run, ["Red"])
+        colorfulness = lambda pixels: (pixels[..., 0].astype(int) - pixels[..., 2]).mean()  # noqa: E731
+        assert abs(colorfulness(scan)) < 3
+        assert colorfulness(last) > 20  # five percent lost: red
+        Playback.showOverlay(run, "None")
+        assert abs(colorfulness(SlicePictures.picture("Red"))) < 1
+
+    def test_side_by_side_keeps_the_scan_on_the_left(self, run):
+        from Neuro4DForecastLib import Playback, SlicePictures
+
+        now, _then = Playback.sideBySide(run)
+        run.browser.SetSelectedItemNumber(0)
+        left, right = SlicePictures.picture("Red"), SlicePictures.picture("Yellow")
+        run.browser.SetSelectedItemNumber(4)
+        assert np.array_equal(SlicePictures.picture("Red"), left)
+        assert not np.array_equal(SlicePictures.picture("Yellow"), right)
+        assert now is not run.proxy("frames")
+
+
+class TestProvenance:
+    def test_every_frame_says_where_it_comes_from(self, run):
+        for item, year in enumerate(run.years):
+            frame = run.sequence.GetNthDataNode(item)
+            assert frame.GetAttribute("Neuro4D.Years") == f"{year:g}"
+            assert frame.GetAttribute("Neuro4D.Kind") == ("observed" if year == 0 else "forecast")
+            assert "Research use only" in frame.GetAttribute("Neuro4D.Note")
+            assert json.loads(frame.GetAttribute("Neuro4D.FoldCertificate"))["failed"] == 0
+            assert json.loads(frame.GetAttribute("Neuro4D.Covariates"))["age"] == 74
+            assert frame.GetAttribute("Neuro4D.Seed") == "4"
+
+    def test_all_of_it_survives_an_mrb_and_plays_there(self, run, application, tmp_path):
+        import slicer
+        from Neuro4DForecastLib import Nodes, Results
+        from stand_in.application import new_scene
+
+        run.browser.SetSelectedItemNumber(3)
+        expected = [Nodes.arrayOf(run.sequence.GetNthDataNode(i)).copy() for i in range(5)]
+        matrix, file = Nodes.matrixOf(run.sequence.GetNthDataNode(0)), str(tmp_path / "scene.mrb")
+        assert slicer.mrmlScene.WriteToMRB(file, None)
+        new_scene(application)
+        assert slicer.mrmlScene.ReadFromMRB(file, True, slicer.vtkMRMLMessageCollection())
+        (again,) = Results.runs()
+        assert again.years == run.years
+        assert again.browser.GetSelectedItemNumber() == 3
+        assert again.browser.GetAttribute("Neuro4D.Model") == "fake"
+        for item, array in enumerate(expected):
+            again.browser.SetSelectedItemNumber(item)
+            for shown in (again.proxy("frames"), again.sequence.GetNthDataNode(item)):
+                assert np.array_equal(Nodes.arrayOf(shown), array)
+                assert np.allclose(Nodes.matrixOf(shown), matrix, atol=1e-9)
+        assert again.sequence.GetNthDataNode(2).GetAttribute("Neuro4D.Kind") == "forecast"
+        assert again.node("volumes").GetNumberOfRows() == 8
+        assert again.node("chart") is not None
+        assert again.node("transform").GetNumberOfDataNodes() == 5
+        again.remove()
+        assert Results.runs() == []
+
+    def test_the_panel_finds_the_runs_of_an_opened_scene(self, panel, run, tmp_path, application):
+        panel.playback.refresh()
+        assert panel.ui.runCombo.currentText == "Scan forecast"
+        assert "Research use only" in panel.ui.provenanceLabel.text
+
+
+def test_one_python_call_gives_what_the_panel_gives(panel, head, wait, logic):
+    from Neuro4DForecastLib import Nodes
+
+    scan = head()
+    panel.ui.scanSelector.setCurrentNode(scan)
+    panel.ui.forecastButton.click()
+    wait(lambda: not panel.run.running)
+    started = time.monotonic()
+    call = logic.forecast(scan, years=[1, 2, 3, 5])
+    assert time.monotonic() - started < 20
+    for item in range(5):
+        one, other = (run.sequence.GetNthDataNode(item) for run in (panel.playback.run, call))
+        assert np.array_equal(Nodes.arrayOf(one), Nodes.arrayOf(other))

@@ -1,0 +1,127 @@
+"""Scores of forecasters whose analytic values are known: truth N(m + s, 1) where only the model sees the signal s."""
+
+import numpy as np
+import pytest
+
+from neuro4d_lib.applications.figures import draw_scores
+from neuro4d_lib.applications.score_report import render_scores
+from neuro4d_lib.applications.score_table import ALL, Cases, select
+from neuro4d_lib.applications.scoring import Ensemble, Gaussian, score_changes
+from neuro4d_lib.errors import InputError
+
+N, SIGNAL_SD, NOISE_SD, MEAN = 4000, 0.02, 0.015, -0.03
+REGIONS, HORIZONS = ("hippocampus", "lateral_ventricle"), (1.0, 2.0)
+
+
+@pytest.fixture(scope="module")
+def world():
+    rng = np.random.default_rng(9)
+    shape = (N, len(HORIZONS), len(REGIONS))
+    signal = rng.normal(0, SIGNAL_SD, shape)
+    truth = MEAN + signal + rng.normal(0, NOISE_SD, shape)
+    cases = Cases(REGIONS, HORIZONS, np.arange(N), rng.choice(["CN", "AD"], N), rng.choice([1, 2, 3], N))
+    spread = np.full(shape, 1.0)
+    forecasts = {
+        "exact": Gaussian(MEAN + signal, NOISE_SD * spread),
+        "group_rate": Gaussian(MEAN * spread, np.hypot(SIGNAL_SD, NOISE_SD) * spread),
+        "copy_last": Gaussian(0 * spread),
+        "model": Ensemble(MEAN + signal + rng.normal(0, NOISE_SD, (40, *shape))),
+    }
+    rows = [
+        row
+        for name, forecast in forecasts.items()
+        for row in score_changes(cases, name, forecast, truth, forecasts["group_rate"], forecasts["exact"])
+    ]
+    return rows, cases, truth, forecasts
+
+
+def cell(world, metric, method, region="hippocampus"):
+    (row,) = select(world[0], metric=metric, method=method, region=region, horizon_years=2.0, diagnosis=ALL, scans=None)
+    return row
+
+
+class TestScoreChanges:
+    def near(self, row, expected):
+        assert abs(row.value - expected) < 4 * row.standard_error, (row, expected)
+
+    def test_crps_and_its_skill(self, world):
+        total = np.hypot(SIGNAL_SD, NOISE_SD)
+        for method in ("exact", "model"):
+            self.near(cell(world, "crps", method), 100 * NOISE_SD / np.sqrt(np.pi))
+            self.near(cell(world, "crps_skill", method), 1 - NOISE_SD / total)
+        assert cell(world, "crps_skill", "group_rate").value == 0
+        # A point forecast scores its absolute error: that of N(m, s) is s sqrt(2/pi) exp(-m^2/2s^2) + |m| erf(...).
+        from scipy.stats import foldnorm
+
+        self.near(cell(world, "crps", "copy_last"), 100 * foldnorm(abs(MEAN) / total, scale=total).mean())
+
+    def test_share_of_exact(self, world):
+        assert cell(world, "crps_share_of_exact", "exact").value == 1
+        assert cell(world, "crps_share_of_exact", "group_rate").value == 0
+        self.near(cell(world, "crps_share_of_exact", "model"), 1)
+
+    def test_change_skill_score(self, world):
+        power = MEAN**2 + SIGNAL_SD**2 + NOISE_SD**2
+        assert cell(world, "change_skill_score", "copy_last").value == 0
+        self.near(cell(world, "change_skill_score", "exact"), 1 - NOISE_SD**2 / power)
+        self.near(cell(world, "change_skill_score", "group_rate"), 1 - (SIGNAL_SD**2 + NOISE_SD**2) / power)
+
+    @pytest.mark.parametrize("level", [50, 80, 90, 95])
+    def test_coverage(self, world, level):
+        for method in ("exact", "group_rate", "model"):
+            self.near(cell(world, f"coverage_{level}", method), level / 100)
+        assert not select(world[0], metric=f"coverage_{level}", method="copy_last")
+
+    def test_volume_error_is_in_percent_of_the_last_volume(self, world):
+        truth = world[2]
+        assert cell(world, "volume_error_percent", "copy_last").value == pytest.approx(
+            100 * np.abs(np.exp(truth[:, 1, 0]) - 1).mean()
+        )
+
+    def test_interval_score_prefers_the_exact_band(self, world):
+        assert (
+            cell(world, "interval_score_90", "exact").value < 0.7 * cell(world, "interval_score_90", "group_rate").value
+        )
+
+    def test_a_method_without_an_answer_gives_no_row(self, world):
+        _, cases, truth, forecasts = world
+        nothing = Gaussian(np.full_like(truth, np.nan), np.full_like(truth, np.nan))
+        assert score_changes(cases, "personal_slope", nothing, truth, forecasts["group_rate"], forecasts["exact"]) == []
+
+
+class TestReport:
+    def test_shows_value_error_and_n_by_region_and_horizon(self, world):
+        text = render_scores(world[0], "Simulated people", "python -m neuro4d_lib evaluate")
+        assert text.startswith("# Simulated people\n\nMade by `python -m neuro4d_lib evaluate`.")
+        line = next(s for s in text.split("## crps_skill")[1].splitlines() if s.startswith("| hippocampus | 1 |"))
+        assert line.endswith("| 4000 |")
+        value, error = (float(part) for part in line.split("|")[3].split("±"))
+        row = cell(world, "crps_skill", "exact")
+        assert abs(value - row.value) < 0.02 and error == pytest.approx(row.standard_error, rel=0.1)
+        assert "At 2 years, by scans:" in text
+        assert "At 2 years, by diagnosis:" in text
+
+    def test_every_table_is_regular(self, world):
+        text = render_scores(world[0], "t", "c")
+        for block in text.split("\n\n"):
+            lines = block.splitlines()
+            if lines and lines[0].startswith("|"):
+                assert len({line.count("|") for line in lines}) == 1
+
+
+class TestFigures:
+    def test_draws_one_page(self, world, tmp_path):
+        pytest.importorskip("matplotlib")
+        for name, magic in (("scores.png", b"\x89PNG"), ("scores.pdf", b"%PDF")):
+            draw_scores(world[0], tmp_path / name, "Simulated people", REGIONS)
+            assert (tmp_path / name).read_bytes().startswith(magic)
+
+    def test_says_what_is_not_in_the_table(self, tmp_path):
+        pytest.importorskip("matplotlib")
+        draw_scores([], tmp_path / "empty.svg", "Nothing", ["hippocampus"])
+        assert (tmp_path / "empty.svg").stat().st_size > 1000
+
+    def test_too_many_regions_are_refused(self, tmp_path):
+        pytest.importorskip("matplotlib")
+        with pytest.raises(InputError, match="1 to 8 regions"):
+            draw_scores([], tmp_path / "x.png", "t", ["r"] * 9)

@@ -1,0 +1,221 @@
+"""From a scan to a forecast: the whole way, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuro4d_lib.checkpoint import load_model
+from neuro4d_lib.data.flow_volumes import flow_vox
+from neuro4d_lib.data.preprocessing import AlignedScan, ObservedMotion, observed_velocity, preprocess
+from neuro4d_lib.data.records import Covariates, Image
+from neuro4d_lib.forecasting import inputs, native_grid
+from neuro4d_lib.forecasting.ensemble import VolumeTable
+from neuro4d_lib.forecasting.region_volumes import NAMES, RegionVolumes
+from neuro4d_lib.forecasting.result import Forecast
+from neuro4d_lib.geometry.jacobian import FoldCount, count_fold_failures
+from neuro4d_lib.model import ForecastModel
+from neuro4d_lib.progress import Progress, part, silent
+
+
+@torch.no_grad()
+def forecast(
+    scan: inputs.Scan,
+    covariates: Covariates | None = None,
+    years: Iterable[float] = (1, 2, 3, 5),
+    *,
+    past: Sequence[tuple[inputs.Scan, float]] = (),
+    segmentation: inputs.Scan | None = None,
+    also: Sequence[inputs.Scan] = (),
+    futures: int = 8,
+    model: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    steps: int | None = None,
+    progress: Progress = silent,
+) -> Forecast:
+    """Forecast a brain scan through the coming years. Research use only.
+
+    Args:
+        scan: T1-weighted scan: a file, a DICOM folder or an image in memory.
+        covariates: what is known of the person at the scan; anything may be left unknown.
+        years: years after the scan, ascending.
+        past: earlier scans of the person, each with its years before the scan, as a negative number.
+        segmentation: label map on the scan's voxels that is carried along.
+        also: other modalities in the scan's space that are carried along, each on its own grid.
+        futures: how many futures are drawn. One gives no bands; future i is the same however many are drawn.
+        model: folder of a model; the shipped one where none is named.
+        device: auto, cpu or cuda.
+        seed: future i is drawn with the seed `seed` + i, so that 8 runs of 1 future make 1 run of 8.
+        steps: denoising steps; the model's own choice where none is given.
+    """
+    clock = Clock()
+    with clock.stage("reading"):
+        progress(0.0, "Reading the scan")
+        chosen_device = inputs.checked_device(device)
+        futures = inputs.checked_count("futures", futures, 1, inputs.MOST_FUTURES)
+        loaded = load_model(Path(model) if model is not None else None, chosen_device)
+        ranges = loaded.card["ranges"]
+        horizons = inputs.checked_years(years, ranges)
+        given = inputs.gather(scan, covariates, past, segmentation, also)
+    with clock.stage("registration"):
+        aligned = preprocess(given.scan, loaded.reference, part(progress, 0.02, 0.4))
+        psi_vox = flow_vox(aligned.psi.to(chosen_device))
+    with clock.stage("observed_motion"):
+        motions = observed_motions(given.past, aligned, part(progress, 0.4, 0.5))
+        observed = [(years, motion.velocity_mm) for (_, years), motion in zip(given.past, motions, strict=True)]
+    with clock.stage("drawing"):
+        condition = loaded.condition(given.covariates, aligned.anatomy, observed)
+        drawn_mm = draw(loaded, condition, horizons, futures, seed, steps, part(progress, 0.5, 0.7))
+        group_mm = loaded.group_rate(given.covariates, horizons).to(chosen_device)
+    with clock.stage("measuring"):
+        measured = measure(given, aligned, psi_vox, drawn_mm, group_mm, horizons, part(progress, 0.7, 1.0))
+
+    warnings = [*aligned.warnings, *inputs.outside_ranges(given.covariates, given.past, ranges)]
+    if futures == 1:
+        warnings.append("Only one future was drawn, so there are no bands. Ask for 8 or more to see the spread.")
+    if measured.folds.failed:
+        warnings.append(f"{measured.folds.failed} voxels fail the fold test: do not use the images there.")
+    return Forecast(
+        inputs=given,
+        years=horizons,
+        seed=seed,
+        model=loaded.card,
+        model_sha256=loaded.sha256,
+        network_calls=loaded.network_calls(steps),
+        aligned=aligned,
+        registration={
+            **aligned.quality_as_dict(),
+            "past": [
+                {"years": years, "likeness": round(motion.likeness, 4), "agreement": round(motion.agreement, 4)}
+                for (_, years), motion in zip(given.past, motions, strict=True)
+            ],
+        },
+        psi_vox=psi_vox,
+        drawn_mm=drawn_mm,
+        volumes=measured.volumes,
+        spread_percent=measured.spread_percent,
+        folds=measured.folds,
+        fold_tested_maps=measured.maps,
+        warnings=tuple(warnings),
+        seconds=clock.seconds,
+    )
+
+
+class Clock:
+    """Seconds that the stages of the work took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+
+
+def observed_motions(
+    past: Sequence[tuple[Image, float]], aligned: AlignedScan, progress: Progress
+) -> list[ObservedMotion]:
+    """How the brain has moved from each earlier scan to the latest."""
+    motions = []
+    for i, (image, years) in enumerate(past):
+        progress(i / len(past), f"Comparing with the scan of {-years:g} years before")
+        motions.append(observed_velocity(image, aligned, years))
+    return motions
+
+
+def draw(
+    model: ForecastModel,
+    condition: object,
+    years: Sequence[float],
+    futures: int,
+    seed: int,
+    steps: int | None,
+    progress: Progress,
+) -> Tensor:
+    """Independent joint draws, [futures, T, 3, 32, 40, 32] mm per year.
+
+    One after the other, each with a generator of its own: in a batch, a future's last bits would depend on the others.
+    """
+    drawn = []
+    for i in range(futures):
+        generator = torch.Generator().manual_seed(seed + i)
+        told = part(progress, i / futures, (i + 1) / futures)
+        told(0.0, f"Drawing future {i + 1} of {futures}")
+        drawn.append(model.draw(condition, years, generator, steps, told))
+    return torch.stack(drawn)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured on every future: see `Forecast`."""
+
+    volumes: VolumeTable
+    spread_percent: Tensor
+    folds: FoldCount
+    maps: int
+
+
+def measure(
+    given: inputs.Inputs,
+    aligned: AlignedScan,
+    psi_vox: Tensor,
+    drawn_mm: Tensor,
+    group_mm: Tensor,
+    years: Sequence[float],
+    progress: Progress,
+) -> Measured:
+    """Volumes of regions and the fold test for every future and year, one at a time; the spread over futures.
+
+    Args:
+        drawn_mm: [n, T, 3, 32, 40, 32], reference space, mm per year.
+        group_mm: [T, 3, 32, 40, 32], reference space, mm per year.
+    """
+    regions = RegionVolumes(aligned.labels, given.scan.grid, aligned.affine)
+    futures = len(drawn_mm)
+    volumes_mm3 = np.empty((futures, len(years), len(NAMES)))
+    group_mm3 = np.empty((len(years), len(NAMES)))
+    spread_percent, counts = [], []
+    for k, year in enumerate(years):
+        carried = native_grid.carried_to_aligned(drawn_mm[:, k], psi_vox)
+        mean, squares = torch.zeros(1, device=drawn_mm.device), torch.zeros(1, device=drawn_mm.device)
+        for i, velocity in enumerate(carried):
+            progress((k + i / futures) / len(years), f"Following future {i + 1} of {futures} to year {year:g}")
+            flow = native_grid.flow(velocity, year)
+            volumes_mm3[i, k] = regions.of(flow.volume_ratio[0, 0].cpu().numpy())
+            difference = 100 * (flow.volume_ratio[0, 0] - 1) - mean  # Welford's running mean and sum of squares
+            mean = mean + difference / (i + 1)
+            squares = squares + difference * (100 * (flow.volume_ratio[0, 0] - 1) - mean)
+            counts.append(_count_folds(given.scan, aligned, flow))
+        spread_percent.append((squares / max(futures - 1, 1)).sqrt())
+        central = native_grid.flow(carried.mean(dim=0), year)
+        delivered = {image.grid: image for image in ((given.scan,) if futures > 1 else ()) + given.also}
+        counts.extend(_count_folds(image, aligned, central) for image in delivered.values())
+        group_flow = native_grid.flow(native_grid.carried_to_aligned(group_mm[k : k + 1], psi_vox)[0], year)
+        group_mm3[k] = regions.of(group_flow.volume_ratio[0, 0].cpu().numpy())
+    folds = FoldCount(
+        sum(count.voxels for count in counts), counts[0].determinants_per_voxel, sum(count.failed for count in counts)
+    )
+    seen = np.flatnonzero(regions.baseline_mm3 > 0)  # the scan may end above the cerebellum
+    table = VolumeTable(
+        names=tuple(NAMES[region] for region in seen),
+        years=tuple(years),
+        baseline_mm3=regions.baseline_mm3[seen],
+        futures_mm3=volumes_mm3[..., seen],
+        group_rate_mm3=group_mm3[..., seen],
+    )
+    return Measured(table, torch.stack(spread_percent), folds, len(counts))
+
+
+def _count_folds(image: Image, aligned: AlignedScan, flow: native_grid.Flow) -> FoldCount:
+    return count_fold_failures(native_grid.displacement_on(image.grid, aligned.affine, flow.pull_mm))
