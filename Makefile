@@ -26,5 +26,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+include Testing/slicer.mk
+
 clean:
 	rm -rf $(VENV) build out

@@ -10,7 +10,8 @@ LIBRARY = ROOT / "neuro4d_lib"
 
 # A file imports from the layers below it or from its own folder; folders of one layer do not know each other.
 LAYERS = [
-    "errors progress config version",
+    "errors progress version",
+    "config",
     "geometry",
     "diffusion networks data metrics",
     "representations",
@@ -18,7 +19,9 @@ LAYERS = [
     "checkpoint",
     "training forecasting",
     "applications",
-    "cli __init__ __main__",
+    "cli_models",
+    "cli __init__",
+    "__main__",
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 FORBIDDEN = {"slicer", "qt", "ctk", "vtk", "torchvision"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import neuro4d_lib
+from neuro4d_lib.cli_models import add_known_truth, add_simulate, add_train
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import JsonLines, Progress, TerminalBar, silent
 
@@ -47,6 +49,8 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 for input that cannot be used, 130 when it was interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Threads that wait by spinning take the cores from whatever else runs, each other included: measured, half the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     as_json = "--progress=json" in arguments or ("--progress", "json") in itertools.pairwise(arguments)
     try:
         if threading.current_thread() is threading.main_thread():
@@ -169,7 +173,7 @@ def run_forecast(chosen: argparse.Namespace) -> None:
     print("Research use only.")
 
 
-COMMANDS: tuple[Callable[[Any], None], ...] = (add_forecast,)
+COMMANDS: tuple[Callable[[Any], None], ...] = (add_forecast, add_simulate, add_train, add_known_truth)
 
 
 class _Parser(argparse.ArgumentParser):

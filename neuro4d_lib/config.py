@@ -53,7 +53,9 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         kinds = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
         if len(kinds) != len(value):
             raise InputError(f"{where}: expected {len(kinds)} values, found {len(value)}.")
-        return tuple(_typed(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+        return tuple(
+            _typed(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
+        )
     if origin is dict:
         if not isinstance(value, dict):
             raise InputError(f"{where}: expected a table, found {value!r}.")

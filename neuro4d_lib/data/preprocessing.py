@@ -14,7 +14,6 @@ from neuro4d_lib.data.agreement import local_agreement
 from neuro4d_lib.data.alignment import Alignment, align, reference_volumes
 from neuro4d_lib.data.carrying import carried_labels, log_volume
 from neuro4d_lib.data.flow_volumes import REFINED, flow_vox
-from neuro4d_lib.data.pose_search import PoseSearch
 from neuro4d_lib.data.records import Image
 from neuro4d_lib.data.reference import Reference
 from neuro4d_lib.data.working_volume import WorkingVolume
@@ -141,9 +140,9 @@ def observed_velocity(past: Image, latest: AlignedScan, years: float) -> Observe
     if not years < 0:
         raise InputError(f"{name} is placed at {years:g} years; expected a negative number, the years before the scan.")
     volume = WorkingVolume.of(past)
-    brain = WorkingVolume(latest.brain, REFINED).placed(np.linalg.inv(latest.affine))
-    search = PoseSearch(volume, latest.volume, brain)
-    pose = rigid_pose(volume, latest.volume, brain, [np.eye(4), *search.best(3)])
+    mask = WorkingVolume(latest.brain, REFINED).placed(np.linalg.inv(latest.affine)).on(latest.volume.grid)
+    brain = WorkingVolume(mask, latest.volume.grid)
+    pose = rigid_pose(volume, latest.volume, brain)
     earlier = _scaled(volume.placed(latest.affine @ np.linalg.inv(pose)).on(REFINED), latest.brain)
     likeness = local_agreement(latest.image, earlier, latest.brain)
     if likeness < LEAST_LIKENESS:

@@ -76,7 +76,7 @@ class RateFields:
     def load(path: Path, reference: Reference) -> RateFields:
         """Read what `save` wrote, made from the same reference."""
         control = load_file(path)["control"]
-        fields = RateFields(control, *_measure(reference))
+        fields = RateFields(control, *measure_regions(reference))
         error = float((fields.response(control)[:, : len(DRIVEN)] - torch.eye(len(DRIVEN))).abs().max())
         if error > 0.01:
             raise InputError(f"{path} belongs to another reference anatomy. Make the rate fields of this one anew.")
@@ -88,7 +88,7 @@ def rate_fields(reference: Reference, lattice: Grid = LATTICE) -> RateFields:
 
     With A the energy and M the measure, the field of least energy c'Ac with Mc = e is A^-1 M' (M A^-1 M')^-1 e.
     """
-    measure, names = _measure(reference, lattice)
+    measure, names = measure_regions(reference, lattice)
     constraints = measure[: len(REGIONS)]
     energy, precondition = _energy(reference, lattice)
     right_side = constraints.reshape(-1, 3, *lattice.shape)
@@ -101,7 +101,7 @@ def rate_fields(reference: Reference, lattice: Grid = LATTICE) -> RateFields:
     return RateFields(control.float().reshape(-1, 3, *lattice.shape), measure, names)
 
 
-def _measure(reference: Reference, lattice: Grid = LATTICE) -> tuple[Tensor, tuple[str, ...]]:
+def measure_regions(reference: Reference, lattice: Grid = LATTICE) -> tuple[Tensor, tuple[str, ...]]:
     """Mean divergence of a spline in every region and aggregate, integrated over the voxels: [N, 3 * d * h * w]."""
     splines = [_splines(lattice, axis, _places(reference.grid, axis)) for axis in range(3)]
     labels = torch.from_numpy(reference.labels)

@@ -22,7 +22,7 @@ from neuro4d_lib.forecasting.ensemble import VolumeTable
 from neuro4d_lib.forecasting.region_volumes import NAMES, RegionVolumes
 from neuro4d_lib.forecasting.result import Forecast
 from neuro4d_lib.geometry.jacobian import FoldCount, count_fold_failures
-from neuro4d_lib.model import ForecastModel
+from neuro4d_lib.model import ForecastModel, Known
 from neuro4d_lib.progress import Progress, part, silent
 
 
@@ -73,8 +73,8 @@ def forecast(
         motions = observed_motions(given.past, aligned, part(progress, 0.4, 0.5))
         observed = [(years, motion.velocity_mm) for (_, years), motion in zip(given.past, motions, strict=True)]
     with clock.stage("drawing"):
-        condition = loaded.condition(given.covariates, aligned.anatomy, observed)
-        drawn_mm = draw(loaded, condition, horizons, futures, seed, steps, part(progress, 0.5, 0.7))
+        known = loaded.condition(given.covariates, aligned.anatomy, observed)
+        drawn_mm = draw(loaded, known, horizons, futures, seed, steps, part(progress, 0.5, 0.7))
         group_mm = loaded.group_rate(given.covariates, horizons).to(chosen_device)
     with clock.stage("measuring"):
         measured = measure(given, aligned, psi_vox, drawn_mm, group_mm, horizons, part(progress, 0.7, 1.0))
@@ -136,7 +136,7 @@ def observed_motions(
 
 def draw(
     model: ForecastModel,
-    condition: object,
+    known: Known,
     years: Sequence[float],
     futures: int,
     seed: int,
@@ -152,7 +152,7 @@ def draw(
         generator = torch.Generator().manual_seed(seed + i)
         told = part(progress, i / futures, (i + 1) / futures)
         told(0.0, f"Drawing future {i + 1} of {futures}")
-        drawn.append(model.draw(condition, years, generator, steps, told))
+        drawn.append(model.draw(known, years, generator, steps, told))
     return torch.stack(drawn)
 
 
