@@ -16,7 +16,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[reports,training,evaluation,slicer-tests,tests]'
+	$(BIN)/python -m pip install --quiet --no-deps digital-diffeomorphism==1.1.1
 	@touch $@
+
+forecast: $(STAMP)
+	$(BIN)/python -m neuro4d_lib sample --output build/sample.nii.gz
+	$(BIN)/python -m neuro4d_lib forecast build/sample.nii.gz --age 74 --sex F --education 16 --apoe4 1 --diagnosis MCI \
+		--years 1 2 3 5 --futures 4 --output out --overwrite
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2
@@ -27,6 +33,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 include Testing/slicer.mk
+
+benchmark: $(STAMP)
+	$(BIN)/python Testing/benchmark.py
 
 clean:
 	rm -rf $(VENV) build out

@@ -70,6 +70,33 @@ def run_simulate(chosen: argparse.Namespace) -> None:
     print(f"Wrote {chosen.subjects} simulated people to {chosen.output}; the truth is in derivatives/truth.")
 
 
+def add_sample(commands: Any) -> None:
+    """sample: a brain to try things on."""
+    parser = commands.add_parser(
+        "sample",
+        help="write a sample brain, the MNI152 average of 152 people at 1 mm",
+        description="Write the MNI152 average brain (197 x 233 x 189 voxels of 1 mm), which comes with nilearn, offline.",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="such as sample.nii.gz")
+    parser.set_defaults(run=run_sample)
+
+
+def run_sample(chosen: argparse.Namespace) -> None:
+    if not chosen.output.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"The output is {chosen.output}; expected a name that ends in .nii or .nii.gz.")
+    import nibabel
+    import numpy as np
+    from nilearn.datasets import load_mni152_template
+
+    template = load_mni152_template(resolution=1)
+    image = nibabel.Nifti1Image(np.rint(template.get_fdata() * 1000).astype(np.int16), template.affine)
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = chosen.output.with_name("part-" + chosen.output.name)
+    nibabel.save(image, temporary)
+    temporary.replace(chosen.output)
+    print(f"Wrote {chosen.output}, the average brain of 152 people (MNI152, ICBM 2009a).")
+
+
 def add_train(commands: Any) -> None:
     """train: a model on simulated people."""
     parser = commands.add_parser(

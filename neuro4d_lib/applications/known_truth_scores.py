@@ -23,7 +23,7 @@ from neuro4d_lib.applications.line_law import People
 from neuro4d_lib.applications.score_report import render_scores
 from neuro4d_lib.applications.score_table import Cases as Cells
 from neuro4d_lib.applications.score_table import write_scores, write_whole
-from neuro4d_lib.applications.scoring import Gaussian, score_changes
+from neuro4d_lib.applications.scoring import Distribution, Gaussian, score_changes
 from neuro4d_lib.data.population import Population
 from neuro4d_lib.data.records import DIAGNOSES
 from neuro4d_lib.data.reference import Reference
@@ -105,7 +105,10 @@ def score_model(
         )
         past = _as_people(cases, weights)
         ahead = np.tile(np.array(HORIZONS), (people, 1))
-        forecasts = {"model": Futures(((rates.double() * horizons) @ weights.T).numpy()), "exact": exact}
+        forecasts: dict[str, Distribution] = {
+            "model": Futures(((rates.double() * horizons) @ weights.T).numpy()),
+            "exact": exact,
+        }
         for name in SIMPLE:
             if name == "personal_slope" and count < 2:
                 continue

@@ -8,6 +8,7 @@ is named are assumed. Simulated people are no evidence about real ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,7 +124,9 @@ def _by_group(values: dict[str, float], otherwise: float) -> Tensor:
     return torch.tensor([values.get(region.group, otherwise) for region in DRIVEN], dtype=torch.float64)
 
 
-def _by_group_and_diagnosis(values: dict[str, tuple[float, ...]], otherwise: tuple[float, ...] = (0.0,) * 5) -> Tensor:
+def _by_group_and_diagnosis(
+    values: Mapping[str, tuple[float, ...]], otherwise: tuple[float, ...] = (0.0,) * 5
+) -> Tensor:
     return torch.tensor([values.get(region.group, otherwise) for region in DRIVEN], dtype=torch.float64).T.contiguous()
 
 

@@ -42,6 +42,8 @@ class Posterior:
 class GaussianPrior(nn.Module):
     """Coordinates: K modes, whitened over the whole population. See the module's text."""
 
+    group_rate: Tensor
+
     def __init__(self, modes: int, diagnoses: int = 5) -> None:
         super().__init__()
         self.modes, self.diagnoses = modes, diagnoses

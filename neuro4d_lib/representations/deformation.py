@@ -14,6 +14,11 @@ class Deformation(nn.Module):
     that a small region counts as much as a large one.
     """
 
+    fields: Tensor
+    whitening: Tensor
+    mixing: Tensor
+    pooling: Tensor
+
     def __init__(self, modes: int, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.register_buffer("fields", torch.zeros(modes, 3, *shape))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+M = TypeVar("M", bound=nn.Module)
 
-class MovingAverage:
+
+class MovingAverage(Generic[M]):
     """Averages over about 1 / (1 - decay) steps, fewer at the start."""
 
-    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
+    def __init__(self, module: M, decay: float = 0.999) -> None:
         self.module = copy.deepcopy(module).requires_grad_(False)
         self.decay = decay
         self.steps = 0

@@ -121,7 +121,7 @@ def train(
                 _save(saved, model, average, optimizer, schedule, generator, step)
     _save(saved, model, average, optimizer, schedule, generator, step)
     save_weights(average.module, output / WEIGHTS_FILE)
-    return average.module  # type: ignore[return-value]
+    return average.module
 
 
 def pooled_covariance(population: Population, generator: torch.Generator, count: int = 20_000) -> torch.Tensor:
@@ -146,7 +146,7 @@ def _pace(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 200) * (0.02 + 0.98 * (1 + math.cos(math.pi * min(1.0, step / steps))) / 2)
 
 
-def _save(path: Path, model, average, optimizer, schedule, generator, step: int) -> None:  # type: ignore[no-untyped-def]
+def _save(path: Path, model, average, optimizer, schedule, generator, step: int) -> None:
     state = {
         "model": model.state_dict(),
         "average": average.module.state_dict(),

@@ -1,0 +1,86 @@
+"""`make benchmark`: seconds, bytes and ratios, each measured in this run. Not a test: machines differ."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from neuro4d_lib.networks.unet4d import FourDUNet
+
+
+def seconds(work, repeats=3):
+    work()
+    started = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return (time.perf_counter() - started) / repeats
+
+
+def attention():
+    """T = 6, 96^3 downsampled by 8, width 256, 8 heads, against softmax over an explicit T*S x T*S matrix."""
+    code = """
+import resource, sys, time, torch
+from torch.nn import functional
+def explicit(query, key, value, attn_mask=None, scale=1.0):
+    return ((query @ key.mT) * scale).softmax(dim=-1) @ value
+if sys.argv[1] == "explicit":
+    functional.scaled_dot_product_attention = explicit
+layer, x = SpatioTemporalAttention(256, 8), torch.randn(1, 6, 256, 12, 12, 12)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+started = time.perf_counter()
+with torch.no_grad():
+    layer(x)
+print(time.perf_counter() - started, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    for name in ("fused", "explicit"):
+        took, peak = subprocess.check_output([sys.executable, "-c", code, name], text=True).split()
+        print(f"attention, {name}: {float(took):.2f} s, {float(peak) / 1e9:.2f} GB above the start")
+
+
+def batched_frames():
+    """The 4D U-Net over 6 frames at once against one frame after the other (which then cannot see each other)."""
+    unet, x = FourDUNet(8, 3), torch.randn(1, 6, 8, 32, 40, 32)
+    t, condition = torch.rand(1, 6), torch.randn(1, 6, 128)
+    with torch.no_grad():
+        together = seconds(lambda: unet(x, t, condition))
+        alone = seconds(lambda: [unet(x[:, i : i + 1], t[:, i : i + 1], condition[:, i : i + 1]) for i in range(6)])
+    print(f"4D U-Net, 6 frames: together {together:.2f} s, one after the other {alone:.2f} s")
+
+
+def forecasts():
+    """A five-frame forecast of a 182 x 218 x 182 scan at 1 mm by the command line."""
+    import nibabel
+    import numpy as np
+    from nilearn.datasets import load_mni152_template
+
+    template = load_mni152_template(resolution=1)
+    array = np.rint(template.get_fdata()[7:189, 8:226, 3:185] * 1000).astype(np.int16)
+    affine = template.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [7, 8, 3]
+    with tempfile.TemporaryDirectory() as folder:
+        scan = Path(folder) / "scan.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(array, affine), scan)
+        for futures in (1, 8):
+            output = Path(folder) / f"out{futures}"
+            command = [sys.executable, "-m", "neuro4d_lib", "forecast", str(scan), "--age", "74", "--diagnosis", "MCI"]
+            command += ["--years", "1", "2", "3", "4", "5", "--futures", str(futures), "--output", str(output)]
+            started = time.perf_counter()
+            subprocess.run([*command, "--progress", "none"], check=True, stdout=subprocess.DEVNULL)
+            took = time.perf_counter() - started
+            made = json.loads((output / "forecast.json").read_text())
+            print(
+                f"forecast, {futures} futures, 5 years: {took:.0f} s, {made['peak_memory_bytes'] / 1e9:.2f} GB, "
+                f"{made['network_calls']} network calls per joint sequence, "
+                f"{made['fold_certificate']['failed']} voxels fail the fold test"
+            )
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    attention()
+    batched_frames()
+    forecasts()
