@@ -24,6 +24,7 @@ def attention():
     """T = 6, 96^3 downsampled by 8, width 256, 8 heads, against softmax over an explicit T*S x T*S matrix."""
     code = """
 import resource, sys, time, torch
+from neuro4d_lib.networks.attention import SpatioTemporalAttention
 from torch.nn import functional
 def explicit(query, key, value, attn_mask=None, scale=1.0):
     return ((query @ key.mT) * scale).softmax(dim=-1) @ value
