@@ -12,7 +12,7 @@ from neuro4d_lib.progress import Progress, part
 _ABOUT: dict[str, Any] = {
     "name": "simulated-ageing",
     "version": "0.1.0",
-    "license": "Apache-2.0; reference image and regions under the ICBM 152 notice in NOTICE",
+    "license": "Apache-2.0; reference image and regions under the ICBM 152 notice in NOTICE.txt",
     "use": "Research use only. Not for diagnosis, treatment or advice.",
     "training_data": "Simulated people only (neuro4d_lib/data/population.py): published mean rates, assumed spreads. No real scan was used.",
     "limits": [

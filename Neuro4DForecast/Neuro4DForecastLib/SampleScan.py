@@ -7,7 +7,7 @@ from Neuro4DForecastLib.Problem import Problem
 
 NAME = "Neuro4DSampleBrain"
 PERSON = {"age": "74", "sex": "F", "education": "16", "apoe4": "1", "diagnosis": "MCI"}
-PATTERNS = ("sample*.nii.gz", "reference_t1*.nii.gz", "reference_image*.nii.gz", "reference*.nii.gz")
+PATTERNS = ("sample*.nii.gz", "reference_T1*.nii.gz", "reference_image*.nii.gz", "reference*.nii.gz")
 
 
 def path():

@@ -52,7 +52,7 @@ def synthetic_head():
 def scan(shipped):
     import slicer
 
-    files = [path for model in shipped for path in sorted(model.folder.glob("*t1*.nii.gz"))]
+    files = [path for model in shipped for path in sorted(model.folder.glob("*T1*.nii.gz"))]
     return slicer.modules.volumes.logic().AddArchetypeVolume(str(files[0]), "head", 0) if files else synthetic_head()
 
 

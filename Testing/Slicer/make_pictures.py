@@ -125,7 +125,7 @@ def main() -> None:
 
     shipped = Models.shipped()
     fake = options.fake or not shipped
-    references = [path for model in shipped for path in sorted(model.folder.glob("*t1*.nii.gz"))]
+    references = [path for model in shipped for path in sorted(model.folder.glob("*T1*.nii.gz"))]
     if options.scan is None and not references:
         raise SystemExit("Name a scan with --scan: no model with a reference image is shipped.")
     app, panel = open_forecast(options.scan or references[0], fake)

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 CARDS = sorted((ROOT / "neuro4d_lib" / "models").glob("*/card.json"))
-SCANS = [path for card in CARDS for path in sorted(card.parent.glob("*t1*.nii.gz"))]
+SCANS = [path for card in CARDS for path in sorted(card.parent.glob("*T1*.nii.gz"))]
 
 pytestmark = [
     pytest.mark.slow,

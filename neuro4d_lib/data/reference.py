@@ -18,7 +18,7 @@ from neuro4d_lib.geometry.spaces import Grid
 IMAGE_FILE = "reference_T1.nii.gz"
 REGIONS_FILE = "reference_regions.nii.gz"
 TABLE_FILE = "reference_regions.json"
-NOTICE_FILE = "NOTICE"
+NOTICE_FILE = "NOTICE.txt"
 NOTICE = """\
 reference_T1.nii.gz and reference_regions.nii.gz are derived from the ICBM 152 nonlinear symmetric 2009a template and
 its tissue maps, as converted by nilearn (https://nilearn.github.io): cropped, cast to 8 bits, divided into regions.
