@@ -72,7 +72,7 @@ def forecasts():
             started = time.perf_counter()
             subprocess.run([*command, "--progress", "none"], check=True, stdout=subprocess.DEVNULL)
             took = time.perf_counter() - started
-            made = json.loads((output / "forecast.json").read_text())
+            made = json.loads((output / "forecast.json").read_text(encoding="utf-8"))
             print(
                 f"forecast, {futures} futures, 5 years: {took:.0f} s, {made['peak_memory_bytes'] / 1e9:.2f} GB, "
                 f"{made['network_calls']} network calls per joint sequence, "

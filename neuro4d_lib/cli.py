@@ -49,7 +49,7 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 for input that cannot be used, 130 when it was interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # Threads that wait by spinning take the cores from whatever else runs, each other included: measured, half the work.
+    # Threads that wait by spinning take the cores from whatever else runs: measured, a third of all work was that.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     as_json = "--progress=json" in arguments or ("--progress", "json") in itertools.pairwise(arguments)
     try:

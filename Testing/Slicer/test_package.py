@@ -120,7 +120,7 @@ class TestArchive:
         (top,) = (tmp_path / "x").iterdir()
         names = {found.stem for found in top.rglob("*.s4ext")}
         assert names == {"Neuro4D"}
-        about = next(top.rglob("*.s4ext")).read_text()
+        about = next(top.rglob("*.s4ext")).read_text(encoding="utf-8")
         assert re.search(r"^depends PyTorch$", about, re.M)
         assert all(re.match(r"\w+ \S", line) for line in about.splitlines())
         folders = sorted(top.rglob("qt-scripted-modules"))
@@ -146,7 +146,7 @@ class TestIndexEntry:
         about = build_package.metadata()
         assert about["category"] == entry["category"]
         assert about["depends"] == " ".join(entry["build_dependencies"])
-        assert re.search(r"project\(Neuro4D\b", (ROOT / "CMakeLists.txt").read_text())
+        assert re.search(r"project\(Neuro4D\b", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
         assert entry["scm_url"].rpartition("/")[2].startswith("Slicer")
 
     def test_icon_and_screenshots_exist(self):

@@ -68,14 +68,16 @@ def stored(path):
     return np.asarray(nibabel.load(path).dataobj.get_unscaled())
 
 
-class TestOneMillimeter:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("whole")
-        scan = saved_brain(folder / "T1w.nii.gz", 1)
-        assert run(scan, *PERSON, "--diagnosis", "AD", "--years", 1, 5, "--futures", 2, "--output", folder / "out") == 0
-        return folder
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The brain at 1 mm, T1w.nii.gz, and its forecast, out."""
+    folder = tmp_path_factory.mktemp("whole")
+    scan = saved_brain(folder / "T1w.nii.gz", 1)
+    assert run(scan, *PERSON, "--diagnosis", "AD", "--years", 1, 5, "--futures", 2, "--output", folder / "out") == 0
+    return folder
 
+
+class TestOneMillimeter:
     def test_frame_0_is_the_scan_and_the_grid_is_the_scans(self, folder):
         scan, result = nibabel.load(folder / "T1w.nii.gz"), nibabel.load(folder / "out" / "forecast.nii.gz")
         np.testing.assert_array_equal(stored(folder / "out" / "forecast.nii.gz")[..., 0], stored(folder / "T1w.nii.gz"))
@@ -83,7 +85,7 @@ class TestOneMillimeter:
         assert result.get_data_dtype() == scan.get_data_dtype() and result.shape[3] == 3
 
     def test_no_map_folds_on_the_delivered_voxels(self, folder):
-        certificate = json.loads((folder / "out" / "forecast.json").read_text())["fold_certificate"]
+        certificate = json.loads((folder / "out" / "forecast.json").read_text(encoding="utf-8"))["fold_certificate"]
         assert certificate["voxels"] == 197 * 233 * 189 * 2 * 3  # two years; two futures and the central one
         assert (certificate["determinants_per_voxel"], certificate["failed"]) == (10, 0)
 
@@ -93,12 +95,11 @@ class TestOneMillimeter:
         for year in (1.0, 5.0):
             assert volumes["lateral_ventricle", year]["median_mm3"] > volumes["lateral_ventricle", year]["baseline_mm3"]
             assert volumes["hippocampus", year]["median_mm3"] < volumes["hippocampus", year]["baseline_mm3"]
-        outside = frames[..., 0] == 0
-        assert np.abs(change[outside]).mean() < 1
+        assert np.abs(change[:5]).max() < 0.5  # far outside
         assert np.abs((frames[..., 2] > 0).sum() / (frames[..., 0] > 0).sum() - 1) < 0.01
 
     def test_too_little_memory_is_not_needed(self, folder):
-        assert json.loads((folder / "out" / "forecast.json").read_text())["peak_memory_bytes"] < 4e9
+        assert json.loads((folder / "out" / "forecast.json").read_text(encoding="utf-8"))["peak_memory_bytes"] < 4e9
 
 
 def test_the_region_change_of_carried_labels_is_the_integral_of_the_map(tmp_path):
@@ -115,24 +116,25 @@ def test_the_region_change_of_carried_labels_is_the_integral_of_the_map(tmp_path
         assert counted == pytest.approx(change_percent[here].mean(), abs=1), region.name
 
 
-class TestPeople:
-    @pytest.fixture(scope="class")
-    def hippocampus(self, brain, tmp_path_factory):
-        """{name: {year: row}} of the hippocampus for people who differ in one thing."""
-        folder = tmp_path_factory.mktemp("people")
-        people = {
-            "CN": ("--age", 70, "--diagnosis", "CN"),
-            "MCI": ("--age", 70, "--diagnosis", "MCI"),
-            "AD": ("--age", 70, "--diagnosis", "AD"),
-            "old CN": ("--age", 88, "--diagnosis", "CN"),
-        }
-        rows = {}
-        for name, person in people.items():
-            assert run(brain, *person, "--years", 1, 5, "--futures", 8, "--output", folder / name) == 0
-            volumes = volumes_mm3(folder / name)
-            rows[name] = {year: volumes["hippocampus", year] for year in (1.0, 5.0)}
-        return rows
+@pytest.fixture(scope="module")
+def hippocampus(brain, tmp_path_factory):
+    """{name: {year: row}} of the hippocampus for people who differ in one thing."""
+    folder = tmp_path_factory.mktemp("people")
+    people = {
+        "CN": ("--age", 70, "--diagnosis", "CN"),
+        "MCI": ("--age", 70, "--diagnosis", "MCI"),
+        "AD": ("--age", 70, "--diagnosis", "AD"),
+        "old CN": ("--age", 88, "--diagnosis", "CN"),
+    }
+    rows = {}
+    for name, person in people.items():
+        assert run(brain, *person, "--years", 1, 5, "--futures", 8, "--output", folder / name) == 0
+        volumes = volumes_mm3(folder / name)
+        rows[name] = {year: volumes["hippocampus", year] for year in (1.0, 5.0)}
+    return rows
 
+
+class TestPeople:
     def test_worse_diagnoses_lose_more(self, hippocampus):
         medians = [hippocampus[name][5.0]["median_mm3"] for name in ("AD", "MCI", "CN")]
         assert medians == sorted(medians) and len(set(medians)) == 3
@@ -164,8 +166,16 @@ def test_two_runs_with_one_seed_are_the_same(brain, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals there")
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("when", ["Aligning", "Drawing", "Following", "Carrying", "Packing"])
+@pytest.mark.parametrize(
+    ("when", "ending"),
+    [
+        ("Aligning", signal.SIGINT),
+        ("Drawing", signal.SIGTERM),
+        ("Following", signal.SIGINT),
+        ("Carrying", signal.SIGTERM),
+        ("Packing", signal.SIGINT),
+    ],
+)
 def test_an_interrupt_leaves_no_file(brain, tmp_path, when, ending):
     command = [sys.executable, "-m", "neuro4d_lib", "forecast", str(brain), "--years", "1", "--futures", "1"]
     command += ["--output", str(tmp_path / "out"), "--progress", "json"]
@@ -174,7 +184,7 @@ def test_an_interrupt_leaves_no_file(brain, tmp_path, when, ending):
             if json.loads(line)["message"].startswith(when):
                 process.send_signal(ending)
                 break
-        _, error = process.communicate(timeout=120)
+        _, error = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Nothing was written" in error and "Traceback" not in error
     assert list(tmp_path.iterdir()) == []

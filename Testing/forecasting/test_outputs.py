@@ -88,7 +88,7 @@ class TestTables:
         assert float(row["median_mm3"]) < float(row["copy_last_mm3"]) == float(row["baseline_mm3"])
 
     def test_the_record_has_what_is_needed_to_trust_and_repeat_it(self, folder, example, scan):
-        record = json.loads((folder / "forecast.json").read_text())
+        record = json.loads((folder / "forecast.json").read_text(encoding="utf-8"))
         assert record["schema_version"] == 1
         assert record["years"] == [1, 4] and record["frame_years"] == [0, 1, 4]
         assert (record["futures"], record["seed"], record["network_calls"]) == (3, 0, 20)
@@ -112,13 +112,13 @@ class TestTables:
             example.inputs, scan=dataclasses.replace(example.scan, path=str(tmp_path / "scan.nii.gz")), also=()
         )
         dataclasses.replace(example, inputs=given).save(tmp_path / "out")
-        record = json.loads((tmp_path / "out" / "forecast.json").read_text())
+        record = json.loads((tmp_path / "out" / "forecast.json").read_text(encoding="utf-8"))
         assert record["inputs"]["scan"]["sha256"] == hashlib.sha256(b"voxels").hexdigest()
 
 
 class TestReport:
     def test_needs_no_other_file_and_says_what_it_is_for(self, folder):
-        page = (folder / "report.html").read_text()
+        page = (folder / "report.html").read_text(encoding="utf-8")
         assert not re.search(r"""(src|href)=['"](?!data:)""", page) and "http" not in page
         assert "Research use only" in page and "Simulated people." in page
         assert "$" not in page
@@ -127,7 +127,7 @@ class TestReport:
 
     def test_escapes_what_comes_from_outside(self, example, tmp_path):
         dataclasses.replace(example, warnings=("<script>x</script>",)).save(tmp_path / "out")
-        assert "<script>x" not in (tmp_path / "out" / "report.html").read_text()
+        assert "<script>x" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
     def test_without_matplotlib_only_the_figure_is_missing_and_that_is_said(self, example, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -135,8 +135,11 @@ class TestReport:
         monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
         example.save(tmp_path / "out")
         assert {path.name for path in (tmp_path / "out").iterdir()} == FILES - {"forecast.png"}
-        assert "pip install matplotlib" in json.loads((tmp_path / "out" / "forecast.json").read_text())["warnings"][-1]
-        assert "pip install matplotlib" in (tmp_path / "out" / "report.html").read_text()
+        assert (
+            "pip install matplotlib"
+            in json.loads((tmp_path / "out" / "forecast.json").read_text(encoding="utf-8"))["warnings"][-1]
+        )
+        assert "pip install matplotlib" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
     def test_many_years_and_one_future_are_drawn_too(self, example, tmp_path):
         times = [0] * 6 + [1] * 6
@@ -193,7 +196,7 @@ class TestAllOrNothing:
 
     def test_the_earlier_forecast_stays_until_the_new_one_is_complete(self, example, tmp_path):
         example.save(tmp_path / "out")
-        before = (tmp_path / "out" / "forecast.json").read_text()
+        before = (tmp_path / "out" / "forecast.json").read_text(encoding="utf-8")
         with pytest.raises(InputError, match="--overwrite"):
             example.save(tmp_path / "out")
 
@@ -203,9 +206,9 @@ class TestAllOrNothing:
 
         with pytest.raises(KeyboardInterrupt):
             example.save(tmp_path / "out", overwrite=True, progress=interrupting)
-        assert (tmp_path / "out" / "forecast.json").read_text() == before
+        assert (tmp_path / "out" / "forecast.json").read_text(encoding="utf-8") == before
         dataclasses.replace(example, seed=5).save(tmp_path / "out", overwrite=True)
-        assert json.loads((tmp_path / "out" / "forecast.json").read_text())["seed"] == 5
+        assert json.loads((tmp_path / "out" / "forecast.json").read_text(encoding="utf-8"))["seed"] == 5
 
 
 def test_two_modalities_of_one_name_do_not_overwrite_each_other(example, tmp_path):

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from neuro4d_lib.data.flow_volumes import FINE
 from neuro4d_lib.data.regions import AGGREGATES, REGIONS
 from neuro4d_lib.forecasting import native_grid
+from neuro4d_lib.forecasting.native_grid import FINE
 from neuro4d_lib.forecasting.region_volumes import NAMES, RegionVolumes
 
 INDEX = {region.name: region.index for region in REGIONS}

@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro4d_lib.data.flow_volumes import FINE, flow_vox, volume_ratio
+from neuro4d_lib.data.flow_volumes import FINE, flow_vox, on_fine, volume_ratio
 from neuro4d_lib.data.reference import Reference
-from neuro4d_lib.geometry import bspline
 from neuro4d_lib.geometry.grids import sample
 from neuro4d_lib.geometry.spaces import Grid, voxel_to_voxel
 
@@ -25,7 +24,7 @@ def carried_labels(reference: Reference, grid: Grid, affine: np.ndarray, psi_mm:
         affine: 4x4, RAS mm of the scan to RAS mm of aligned space.
         psi_mm: control points of w in psi = exp(w) [3, 32, 40, 32], mm.
     """
-    bent_vox = 2 * bspline.refine(bspline.fit(flow_vox(psi_mm)), 2)  # on FINE
+    bent_vox = on_fine(flow_vox(psi_mm))
     into_fine = torch.from_numpy(voxel_to_voxel(Grid(grid.shape, affine @ grid.affine), FINE)).float()
     into_reference = torch.from_numpy(voxel_to_voxel(FINE, reference.grid)).float()
     regions = torch.from_numpy(reference.labels)[None, None].float()

@@ -1,8 +1,8 @@
-"""Improving an affine pose by mutual information, which needs no like contrast: Mattes et al., 2003, as SimpleITK has it.
+"""Improving an affine pose by mutual information, which needs no like contrast.
 
-doi:10.1109/TMI.2002.803111. Only the voxels of the brain are compared: of a whole head, what lies just outside the brain
-would else be matched with the darkness around the reference (measured: with a rim of 6 mm the brains of the five IXI
-heads were taken for 11 to 14 % larger in volume than without one).
+Mattes et al., 2003, doi:10.1109/TMI.2002.803111, as SimpleITK has it. Only the voxels of the brain are compared: of a
+whole head, what lies just outside the brain would else be matched with the darkness around the reference (measured:
+with a rim of 6 mm the brains of the five IXI heads were taken for 11 to 14 % larger in volume than without one).
 """
 
 from __future__ import annotations

@@ -13,22 +13,25 @@ from neuro4d_lib.data.affine_registration import rigid_pose
 from neuro4d_lib.data.agreement import local_agreement
 from neuro4d_lib.data.alignment import Alignment, align, reference_volumes
 from neuro4d_lib.data.carrying import carried_labels, log_volume
-from neuro4d_lib.data.flow_volumes import REFINED, flow_vox
+from neuro4d_lib.data.flow_volumes import FINE, REFINED, flow_vox, on_fine
 from neuro4d_lib.data.records import Image
 from neuro4d_lib.data.reference import Reference
 from neuro4d_lib.data.working_volume import WorkingVolume
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.geometry import bspline
 from neuro4d_lib.geometry.deformation import transport
-from neuro4d_lib.geometry.grids import warp
+from neuro4d_lib.geometry.grids import resample, warp
 from neuro4d_lib.geometry.registration import register
 from neuro4d_lib.progress import Progress, silent
 
-# Agreement with the reference once the shapes are the same. On the real scans at hand, T1-weighted ones have ... or more.
-LEAST_AGREEMENT = 0.6
-USUAL_AGREEMENT = 0.65
-# Agreement of two scans of one person, brought together as a rigid body: ...
+# Agreement with the reference once the shapes are the same. Of the real scans at hand, T1-weighted ones have 0.73 to
+# 0.94, FLAIR 0.53 to 0.63, EPI 0.49.
+LEAST_AGREEMENT, USUAL_AGREEMENT = 0.68, 0.72
+# Agreement of two scans brought together as rigid bodies. Real and altered pairs of one person have 0.85 to 0.95, with
+# slices of 6 mm and a contrast agent among them; T1-weighted scans of two people have 0.35 to 0.57.
 LEAST_LIKENESS = 0.7
+# Change within a person is small and its size matters: finer images and less smoothing than between people.
+PAST_ITERATIONS, PAST_REGULARIZATION = (12, 8, 2), 5e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +42,7 @@ class AlignedScan:
         affine: 4x4, RAS mm of the scan to RAS mm of aligned space.
         psi: control points of w [3, 32, 40, 32], mm; psi = exp(w) leads from aligned to reference space, exp(-w) back.
         labels: `Region.index` on the scan's own voxels [D, H, W], uint8; 0 outside the brain.
-        image: intensities in aligned space on the lattice refined by 2 [1, 1, 63, 79, 63], 0 to 1 between the darkest
-            and the brightest percent of the brain.
-        brain: brain mask there [1, 1, 63, 79, 63], 0 to 1.
+        brain: brain mask in aligned space on the lattice refined by 2 [1, 1, 63, 79, 63], 0 to 1.
         anatomy: log of this brain's volume per reference volume, head size aside, at every place of the lattice in
             reference space [1, 32, 40, 32].
         volume: the scan made ready for computing.
@@ -53,7 +54,6 @@ class AlignedScan:
     affine: np.ndarray
     psi: Tensor
     labels: np.ndarray
-    image: Tensor
     brain: Tensor
     anatomy: Tensor
     volume: WorkingVolume
@@ -82,7 +82,7 @@ def preprocess(image: Image, reference: Reference, progress: Progress = silent, 
     progress(0.0, "Aligning the scan with the reference")
     alignment, volume = align(image, reference, what=what)
     template, mask = (ready.on(REFINED) for ready in reference_volumes(reference))
-    aligned = _scaled(volume.placed(alignment.affine).on(REFINED), mask)
+    aligned = volume.placed(alignment.affine).on(REFINED)
     # The mask lies on the reference, so that is the fixed image, and what is found is -w.
     back_mm = register(
         template,
@@ -104,13 +104,12 @@ def preprocess(image: Image, reference: Reference, progress: Progress = silent, 
         affine=alignment.affine,
         psi=psi_mm,
         labels=carried_labels(reference, image.grid, alignment.affine, psi_mm),
-        image=aligned,
         brain=warp(mask, flow_vox(psi_mm)),
         anatomy=log_volume(psi_mm),
         volume=volume,
         alignment=alignment,
         agreement=agreement,
-        warnings=alignment.warnings,
+        warnings=alignment.warnings + _warnings(agreement),
     )
 
 
@@ -129,7 +128,7 @@ class ObservedMotion(NamedTuple):
 
 
 @torch.no_grad()
-def observed_velocity(past: Image, latest: AlignedScan, years: float) -> ObservedMotion:
+def observed_velocity(past: Image, latest: AlignedScan, years: float, progress: Progress = silent) -> ObservedMotion:
     """The velocity v whose flow exp(years * v) carries tissue from the latest scan's time to the past scan's.
 
     Args:
@@ -139,25 +138,36 @@ def observed_velocity(past: Image, latest: AlignedScan, years: float) -> Observe
     name = f"The past scan {past.path}".rstrip()
     if not years < 0:
         raise InputError(f"{name} is placed at {years:g} years; expected a negative number, the years before the scan.")
+    progress(0.0, "Aligning the past scan")
     volume = WorkingVolume.of(past)
-    mask = WorkingVolume(latest.brain, REFINED).placed(np.linalg.inv(latest.affine)).on(latest.volume.grid)
-    brain = WorkingVolume(mask, latest.volume.grid)
+    in_scan = WorkingVolume(latest.brain, REFINED).placed(np.linalg.inv(latest.affine))
+    brain = WorkingVolume(in_scan.on(latest.volume.grid), latest.volume.grid)
     pose = rigid_pose(volume, latest.volume, brain)
-    earlier = _scaled(volume.placed(latest.affine @ np.linalg.inv(pose)).on(REFINED), latest.brain)
-    likeness = local_agreement(latest.image, earlier, latest.brain)
+    now, earlier = latest.volume.placed(latest.affine), volume.placed(latest.affine @ np.linalg.inv(pose))
+    likeness = local_agreement(now.on(REFINED), earlier.on(REFINED), latest.brain)
     if likeness < LEAST_LIKENESS:
         raise InputError(
             f"{name} does not look like the same person, or was made with another kind of sequence: its agreement with "
             f"the latest scan is {likeness:.2f}, expected at least {LEAST_LIKENESS}. Check the file, or leave it out."
         )
-    motion_mm = register(latest.image, earlier, latest.brain, similarity="ssd")
-    agreement = local_agreement(latest.image, warp(earlier, flow_vox(motion_mm)), latest.brain)
-    carried = transport(bspline.refine(motion_mm[None], 2), flow_vox(-latest.psi))
-    return ObservedMotion(bspline.fit(carried[:, :, ::2, ::2, ::2])[0] / years, likeness, agreement)
+    motion_mm = register(
+        now.on(FINE),
+        earlier.on(FINE),
+        resample(latest.brain, REFINED, FINE),
+        iterations=PAST_ITERATIONS,
+        regularization=PAST_REGULARIZATION,
+        progress=lambda done, _: progress(0.2 + 0.7 * done, "Following the motion since the past scan"),
+    )
+    agreement = local_agreement(now.on(REFINED), warp(earlier.on(REFINED), flow_vox(motion_mm)), latest.brain)
+    # On FINE: on the grid that is twice as coarse, this way and back lose 15 % of a hippocampus's change, here 4 %.
+    carried = transport(bspline.refine(motion_mm[None], 4), on_fine(flow_vox(-latest.psi)))
+    return ObservedMotion(bspline.fit(carried[:, :, ::4, ::4, ::4])[0] / years, likeness, agreement)
 
 
-def _scaled(image: Tensor, mask: Tensor) -> Tensor:
-    """0 at the darkest and 1 at the brightest percent inside the mask; what is brighter, such as scalp, is cut off."""
-    inside = image[mask > 0.5]
-    low, high = torch.quantile(inside, torch.tensor([0.01, 0.99]))
-    return ((image - low) / (high - low).clamp_min(1e-6)).clamp(0, 1.2)
+def _warnings(agreement: float) -> tuple[str, ...]:
+    if agreement >= USUAL_AGREEMENT:
+        return ()
+    return (
+        f"The scan agrees less with the reference after bending ({agreement:.2f}) than T1-weighted scans usually do "
+        f"({USUAL_AGREEMENT} or more). Check the overlay of its regions.",
+    )

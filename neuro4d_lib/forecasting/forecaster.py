@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from neuro4d_lib.checkpoint import load_model
-from neuro4d_lib.data.flow_volumes import flow_vox
 from neuro4d_lib.data.preprocessing import AlignedScan, ObservedMotion, observed_velocity, preprocess
 from neuro4d_lib.data.records import Covariates, Image
 from neuro4d_lib.forecasting import inputs, native_grid
@@ -68,7 +67,7 @@ def forecast(
         given = inputs.gather(scan, covariates, past, segmentation, also)
     with clock.stage("registration"):
         aligned = preprocess(given.scan, loaded.reference, part(progress, 0.02, 0.4))
-        psi_vox = flow_vox(aligned.psi.to(chosen_device))
+        psi_vox = native_grid.psi_displacement(aligned.psi.to(chosen_device))
     with clock.stage("observed_motion"):
         motions = observed_motions(given.past, aligned, part(progress, 0.4, 0.5))
         observed = [(years, motion.velocity_mm) for (_, years), motion in zip(given.past, motions, strict=True)]

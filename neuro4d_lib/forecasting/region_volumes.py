@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from neuro4d_lib.data.flow_volumes import FINE
 from neuro4d_lib.data.regions import AGGREGATES, REGIONS
-from neuro4d_lib.forecasting.native_grid import to_lattice
+from neuro4d_lib.forecasting.native_grid import FINE, to_lattice
 from neuro4d_lib.geometry.spaces import Grid
 
 NAMES = tuple(region.name for region in REGIONS) + tuple(AGGREGATES)
@@ -44,7 +43,7 @@ class RegionVolumes:
         self.baseline_mm3 = _with_sums(np.array([weights.sum() for weights in self._weights_mm3]))
 
     def of(self, volume_ratio: np.ndarray) -> np.ndarray:
-        """Volumes in mm3, [len(NAMES)], where every place has grown by `volume_ratio`: [125, 157, 125] on FINE."""
+        """Volumes in mm3, [len(NAMES)], where every place has grown by `volume_ratio`: [141, 173, 141] on FINE."""
         flat = volume_ratio.reshape(-1)
         pairs = zip(self._points, self._weights_mm3, strict=True)
         return _with_sums(np.array([flat[points].astype(np.float64) @ weights for points, weights in pairs]))

@@ -38,10 +38,10 @@ class Forecast:
         network_calls: passes through the network for one future, all years together.
         aligned: how the scan lies in the model's space, and its regions.
         registration: quality of all registrations, ready for JSON.
-        psi_vox: the map to reference space on the refined lattice [1, 3, 63, 79, 63], voxels of it.
+        psi_vox: the map to reference space on the refined lattice [1, 3, 71, 87, 71], voxels of it.
         drawn_mm: mean velocities as control points in reference space [n, T, 3, 32, 40, 32], mm per year.
         volumes: of every region.
-        spread_percent: standard deviation of the volume change over futures [T, 125, 157, 125] on the fine lattice.
+        spread_percent: standard deviation of the volume change over futures [T, 141, 173, 141] on the fine lattice.
         folds: outcome of the fold test over all maps, on all voxels of the grids that images are delivered on.
         fold_tested_maps: number of these maps.
         warnings: sentences that the reader of the result has to see.
@@ -99,7 +99,7 @@ class Forecast:
         return self.on_scan(100 * (self.flow(time, future).volume_ratio - 1)).cpu().numpy()
 
     def on_scan(self, lattice_values: Tensor) -> Tensor:
-        """Values on the fine lattice [1, 1, 125, 157, 125] at the voxels of the scan: [D, H, W] float32."""
+        """Values on the fine lattice [1, 1, 141, 173, 141] at the voxels of the scan: [D, H, W] float32."""
         return native_grid.values_on(self.scan.grid, self.aligned.affine, lattice_values)[0, 0]
 
     @cached_property
