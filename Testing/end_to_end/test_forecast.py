@@ -96,7 +96,9 @@ class TestOneMillimeter:
             assert volumes["lateral_ventricle", year]["median_mm3"] > volumes["lateral_ventricle", year]["baseline_mm3"]
             assert volumes["hippocampus", year]["median_mm3"] < volumes["hippocampus", year]["baseline_mm3"]
         assert np.abs(change[:5]).max() < 0.5  # far outside
-        assert np.abs((frames[..., 2] > 0).sum() / (frames[..., 0] > 0).sum() - 1) < 0.01
+        # What is inside the skull keeps its volume. Voxels above 0 cannot be counted for that: reading between voxels
+        # spreads the sharp rim of a stripped scan over its neighbors.
+        assert np.abs(change[frames[..., 0] > 0].mean(axis=0)).max() < 0.5
 
     def test_too_little_memory_is_not_needed(self, folder):
         assert json.loads((folder / "out" / "forecast.json").read_text(encoding="utf-8"))["peak_memory_bytes"] < 4e9
@@ -128,7 +130,7 @@ def hippocampus(brain, tmp_path_factory):
     }
     rows = {}
     for name, person in people.items():
-        assert run(brain, *person, "--years", 1, 5, "--futures", 8, "--output", folder / name) == 0
+        assert run(brain, *person, "--years", 1, 5, "--futures", 4, "--output", folder / name) == 0
         volumes = volumes_mm3(folder / name)
         rows[name] = {year: volumes["hippocampus", year] for year in (1.0, 5.0)}
     return rows
