@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # z and mean of a frame as fields (3 + 3), whether it was observed, what the latest scan shows.
 _CHANNELS = 8
+# The gate's rows (0, 1, 2, 3, or 4 and more earlier visits) and columns (noise times 0.1, 0.2, ..., 1).
+GATE_VISITS, GATE_TIMES = 5, 10
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,12 @@ class Known:
 
 
 class TrajectoryModel(nn.Module):
-    """Everything with weights."""
+    """Everything with weights.
+
+    `gate` is by how much the network's prediction is trusted, measured after training (training/gate.py); 1 until then.
+    """
+
+    gate: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -82,6 +89,11 @@ class TrajectoryModel(nn.Module):
         self.conditioner = DiseaseConditioner(config.condition)
         self.unet = FourDUNet(_CHANNELS, 3, config.condition, config.widths)
         self.denoiser = Denoiser(self.predict, SCHEDULES[config.schedule], prediction="v")
+        self.register_buffer("gate", torch.ones(GATE_VISITS, GATE_TIMES))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Weights from before there was a gate have one of 1."""
+        return super().load_state_dict({"gate": torch.ones_like(self.gate), **state_dict}, strict, assign)
 
     def condition(self, covariates: Tensor, anatomy: Tensor, years: Tensor, seen: Tensor) -> Condition:
         """See Condition."""
@@ -116,7 +128,15 @@ class TrajectoryModel(nn.Module):
         )
         noise_time = torch.cat([t.new_zeros(b, observed), t[:, None].expand(-1, future)], dim=1)
         field = self.unet(x, noise_time, self.conditioner(condition.covariates, condition.years))
-        return self.deformation.from_field(field[:, observed:].to(z.dtype), condition.images)
+        predicted = self.deformation.from_field(field[:, observed:].to(z.dtype), condition.images)
+        return predicted * self.gate_at(observed, t)[:, None, None]
+
+    def gate_at(self, observed: int, t: Tensor) -> Tensor:
+        """The gate with so many earlier visits at noise times t [B], by linear interpolation: [B]."""
+        row = self.gate[min(observed, GATE_VISITS - 1)]
+        place = (t * GATE_TIMES - 1).clamp(0, GATE_TIMES - 1)
+        below = place.long().clamp_max(GATE_TIMES - 2)
+        return torch.lerp(row[below], row[below + 1], (place - below).to(row))
 
 
 @dataclass(eq=False)

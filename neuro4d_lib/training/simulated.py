@@ -39,8 +39,11 @@ class SimulatedBatches:
         response = deformation.pooling.flatten(1).double() @ state_maps.flatten(1).double().T
         self.state_maps = torch.linalg.solve(response.T, state_maps.flatten(1).double()).float()
 
-    def draw(self, size: int, observed: int, future: int, generator: torch.Generator) -> Batch:
-        """`observed` earlier visits up to 8 years back, `future` years up to 10 ahead, in order of time."""
+    def draw(self, size: int, observed: int, future: int, generator: torch.Generator, all_known: float = 0.0) -> Batch:
+        """`observed` earlier visits up to 8 years back, `future` years up to 10 ahead, in order of time.
+
+        A share `all_known` of the people, the first ones, keep every covariate; of the others some are hidden.
+        """
         people = self.population.draw(size, generator)
         past = -_times(size, observed, 8.0, generator).flip(1)
         ahead = _times(size, future, 10.0, generator)
@@ -50,8 +53,11 @@ class SimulatedBatches:
         earlier = self.population.scan_error((size, observed), generator)
         measured = rates[:, :observed] + (earlier - latest) / past[..., None]
         deformation = self.deformation
+        covariates = self.population.hide(people.covariates, generator)
+        whole = round(all_known * size)
+        covariates[:whole] = people.covariates[:whole]
         return Batch(
-            covariates=self.population.hide(people.covariates, generator),
+            covariates=covariates,
             anatomy=self.anatomy(people.seen_state),
             years=years,
             seen=deformation.from_rates(measured),

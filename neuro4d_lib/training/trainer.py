@@ -19,14 +19,12 @@ from neuro4d_lib.progress import Progress, part, silent
 from neuro4d_lib.representations.deformation import Deformation
 from neuro4d_lib.training import prior_fit
 from neuro4d_lib.training.ema import MovingAverage
+from neuro4d_lib.training.gate import measure_gate
 from neuro4d_lib.training.simulated import SimulatedBatches
 
 STATE_FILE = "training_state.pt"
 WEIGHTS_FILE = "weights.safetensors"
 LOG_FILE = "log.jsonl"
-# Numbers of observed visits: most people have one scan, and few more than four.
-_OBSERVED = (0, 0, 1, 2, 3, 0, 1, 4, 7)
-_FUTURE = (4, 1, 2, 5, 3, 2, 4, 3, 1)
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,19 @@ class TrainingConfig:
     seconds: float = documented(0.0, help="Stop the network after so many seconds; 0 trains all steps.")
     save_every: int = documented(500, help="Steps between checkpoints.")
     seed: int = documented(0, help="Of the simulated people and the weights.")
+    earlier_visits: tuple[int, ...] = documented(
+        (0, 0, 1, 2, 3, 0, 1, 4, 7),
+        help="Earlier visits of the people of each step, in turn. 0 is one scan only: a third of all steps, as most people have one scan.",
+    )
+    future_frames: tuple[int, ...] = documented(
+        (4, 1, 2, 5, 3, 2, 4, 3, 1), help="Years ahead that are asked of them, in turn; as many as earlier_visits."
+    )
+    all_known: float = documented(
+        0.0, help="Share of the people of whom no covariate is hidden, on top of those to whom that happens by chance."
+    )
+    gate_people: int = documented(
+        2048, help="People on whom the gate (training/gate.py) is measured at the end; 0 leaves it out."
+    )
 
 
 def train(
@@ -90,8 +101,10 @@ def train(
     started = time.monotonic()
     with (output / LOG_FILE).open("a", encoding="utf-8") as log:
         while step < config.steps and not (config.seconds and time.monotonic() - started > config.seconds):
-            kind = step % len(_OBSERVED)
-            batch = batches.draw(config.people, _OBSERVED[kind], _FUTURE[kind], generator).to(device)
+            kind = step % len(config.earlier_visits)
+            batch = batches.draw(
+                config.people, config.earlier_visits[kind], config.future_frames[kind], generator, config.all_known
+            ).to(device)
             with torch.no_grad():
                 condition = model.condition(batch.covariates, batch.anatomy, batch.years, batch.seen)
                 clean = condition.posterior.to_standard(batch.future.to(condition.anatomy)).clamp(-8, 8)
@@ -120,6 +133,9 @@ def train(
             if step % config.save_every == 0:
                 _save(saved, model, average, optimizer, schedule, generator, step)
     _save(saved, model, average, optimizer, schedule, generator, step)
+    if config.gate_people:
+        gate = measure_gate(average.module, batches, device, config.gate_people, config.seed)
+        average.module.gate.copy_(gate)
     save_weights(average.module, output / WEIGHTS_FILE)
     return average.module
 
@@ -132,7 +148,7 @@ def pooled_covariance(population: Population, generator: torch.Generator, count:
 def save_weights(model: TrajectoryModel, path: Path) -> None:
     """Half precision for what is large, single for the closed form; atomic."""
     tensors = {
-        name: (value.float() if name.startswith(("prior.", "deformation.w", "deformation.m")) else value.half())
+        name: (value.float() if name.startswith(("prior.", "deformation.w", "deformation.m", "gate")) else value.half())
         .cpu()
         .contiguous()
         for name, value in model.state_dict().items()
