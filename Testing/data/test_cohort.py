@@ -7,10 +7,11 @@ import pytest
 from safetensors.torch import load_file
 
 from neuro4d_lib.data.cohort import TRUTH, write_cohort
+from neuro4d_lib.data.lesions import Lesion, LesionConfig, subjects_with_lesions
 from neuro4d_lib.data.records import Covariates
 from neuro4d_lib.data.regions import DRIVEN, REGIONS
 from neuro4d_lib.data.scanner import ScannerSettings
-from neuro4d_lib.data.simulation import Lesion, Subject
+from neuro4d_lib.data.simulation import Subject
 from neuro4d_lib.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -119,3 +120,19 @@ class TestWriting:
         with pytest.raises(InputError, match="ascending"):
             mixed_up = Subject("X", Covariates(), ZERO, ZERO, visit_years=(1, 0))
             write_cohort(simulator, [mixed_up], tmp_path / "bids", COARSE)
+
+
+class TestLesions:
+    def test_people_with_ms_get_them_by_the_law_that_the_data_set_states(self, simulator, tmp_path):
+        ill = Subject("M1", Covariates(age=40, diagnosis="MS"), ZERO, ZERO, visit_years=(0.0, 3.0))
+        law = LesionConfig(new_per_year=6.0, rate_shape=1000.0)
+        write_cohort(simulator, [ill], tmp_path / "bids", COARSE, lesions=law, seed=2)
+        truth = json.loads((tmp_path / "bids" / TRUTH / "sub-M1/sub-M1_truth.json").read_text(encoding="utf-8"))
+        drawn = subjects_with_lesions([ill], simulator.reference, law, seed=2)[0].lesions
+        assert [lesion["appears_years"] for lesion in truth["lesions"]] == [lesion.appears_years for lesion in drawn]
+        before, after = (truth["visits"][session]["lesions_mm3"] for session in ("ses-01", "ses-02"))
+        masks = sorted((tmp_path / "bids" / TRUTH / "sub-M1").rglob("*_label-lesion_mask.nii.gz"))
+        sizes = [np.asarray(nibabel.load(mask).dataobj).sum() * 64 for mask in masks]
+        assert 0 < before < after and sizes == [before, after]
+        stated = json.loads((tmp_path / "bids/dataset_description.json").read_text(encoding="utf-8"))["Lesions"]
+        assert (stated["new_per_year"], stated["radius_mm"]) == (6.0, law.radius_mm)

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from neuro4d_lib import __version__
 from neuro4d_lib.data.head import with_head
 from neuro4d_lib.data.images import write_like
+from neuro4d_lib.data.lesions import LesionConfig, subjects_with_lesions
 from neuro4d_lib.data.records import Image
 from neuro4d_lib.data.reference import Reference
 from neuro4d_lib.data.regions import DRIVEN, REGIONS
@@ -36,7 +37,7 @@ derivatives/truth/sub-*/ holds what is true of each of them:
   mm3 at every visit, 4x4 from RAS mm of every scan to aligned space.
 - sub-*_motion.safetensors: `psi` (shape) and, per visit, `ses-*` (motion since years 0): control points of stationary
   velocity fields on the 5.25 mm lattice, mm.
-- ses-*/anat/*_dseg.nii.gz: regions, *_label-lesion_mask.nii.gz: lesions, on the voxels of the scan.
+- ses-*/anat/*_dseg.nii.gz: regions, *_label-lesion_mask.nii.gz: lesions (of people with MS), on the voxels of the scan.
 """
 
 
@@ -47,21 +48,27 @@ def write_cohort(
     settings: ScannerSettings,
     *,
     whole_head: bool = False,
+    lesions: LesionConfig | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> None:
     """Scan all subjects at all their visits. The folder appears whole or not at all.
 
+    People with MS who have no lesions yet get them by the law of `lesions`.
+
     Args:
         folder: new or empty.
         whole_head: with skull and scalp.
-        seed: of shapes and scans. Subject i is the same however many others there are.
+        lesions: the law by which lesions appear and grow; by itself that of LesionConfig.
+        seed: of shapes, lesions and scans. Subject i is the same however many others there are.
     """
     _check(subjects, folder)
+    law = lesions or LesionConfig()
+    subjects = subjects_with_lesions(subjects, simulator.reference, law, seed)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         temporary.mkdir(parents=True)
-        _write_descriptions(temporary, settings)
+        _write_descriptions(temporary, settings, law)
         _write_tables(subjects, temporary)
         anatomy = with_head(simulator.reference) if whole_head else simulator.reference
         for i, subject in enumerate(subjects):
@@ -123,7 +130,7 @@ def _write_subject(
         _write_json(anat / f"{stem}_T1w.json", {"Modality": "MR", "Manufacturer": "Neuro4D simulation"})
         truth_anat = truth_folder / session / "anat"
         _write_image(scan.labels, truth_anat / f"{stem}_dseg.nii.gz")
-        if subject.lesions:
+        if subject.lesions or subject.covariates.diagnosis == "MS":
             _write_image(scan.lesion_mask, truth_anat / f"{stem}_label-lesion_mask.nii.gz")
         volumes = simulator.true_volumes_mm3(psi_mm, motion_mm, subject.head_size)
         visits[session] = {
@@ -146,7 +153,7 @@ def _write_subject(
     save_file({key: value.contiguous() for key, value in tensors.items()}, truth_folder / f"{name}_motion.safetensors")
 
 
-def _write_descriptions(folder: Path, settings: ScannerSettings) -> None:
+def _write_descriptions(folder: Path, settings: ScannerSettings, law: LesionConfig) -> None:
     common = {
         "Name": "Neuro4D simulated cohort",
         "BIDSVersion": _BIDS_VERSION,
@@ -154,7 +161,7 @@ def _write_descriptions(folder: Path, settings: ScannerSettings) -> None:
     }
     _write_json(
         folder / "dataset_description.json",
-        {**common, "DatasetType": "raw", "Simulated": True, "Scanner": asdict(settings)},
+        {**common, "DatasetType": "raw", "Simulated": True, "Scanner": asdict(settings), "Lesions": asdict(law)},
     )
     _write_json(folder / TRUTH / "dataset_description.json", {**common, "DatasetType": "derivative"})
     (folder / "README").write_text(_README.format(version=__version__), encoding="utf-8")

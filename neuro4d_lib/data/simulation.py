@@ -14,47 +14,22 @@ import torch
 from torch import Tensor
 
 from neuro4d_lib.data.flow_volumes import FINE, FlowVolumes, flow_vox, motion_with_log_change, on_fine, volume_ratio
+from neuro4d_lib.data.lesions import Lesion, with_lesions
 from neuro4d_lib.data.rate_fields import RateFields
 from neuro4d_lib.data.records import Covariates, Image
 from neuro4d_lib.data.reference import Reference
-from neuro4d_lib.data.regions import DRIVEN, REGIONS
+from neuro4d_lib.data.regions import DRIVEN
 from neuro4d_lib.data.scanner import ScannerSettings, acquire, scan_grid, subgrid
 from neuro4d_lib.geometry.deformation import compose
 from neuro4d_lib.geometry.grids import sample
 from neuro4d_lib.geometry.separable import along_axes
 from neuro4d_lib.geometry.spaces import LATTICE, Grid, voxel_to_voxel
 
-_WHITE_MATTER = [region.index for region in REGIONS if region.group == "white_matter"]
 _SLAB_PLANES = 16
 
 # What distinguishes the shapes of two people of equal regional volumes (assumed): SD and reach of smooth bumps.
 SHAPE_SD_MM = 2.0
 SHAPE_REACH_MM = 20.0
-
-
-@dataclass(frozen=True)
-class Lesion:
-    """A dark blob in the white matter of a T1, such as in multiple sclerosis; it moves with the tissue.
-
-    Attributes:
-        center_mm: RAS mm in reference space.
-        radius_mm: when it appears.
-        appears_years: from years 0; before, it is not there.
-        growth_mm_per_year: of the radius.
-        darkness: share of the signal that is lost at the center, 0 to 1.
-    """
-
-    center_mm: tuple[float, float, float]
-    radius_mm: float
-    appears_years: float = 0.0
-    growth_mm_per_year: float = 0.0
-    darkness: float = 0.4
-
-    def radius_at(self, years: float) -> float:
-        """Radius in mm, 0 where the lesion is not there."""
-        if years < self.appears_years:
-            return 0.0
-        return max(0.0, self.radius_mm + self.growth_mm_per_year * (years - self.appears_years))
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,32 +174,6 @@ def simulate_scan(
     array = acquire(pooled(clean), settings, generator)
     image = Image(array, grid.affine, array.dtype)
     return SimulatedScan(image, labels, Image(brain[1], grid.affine, np.dtype(np.uint8)), scan_to_aligned)
-
-
-def with_lesions(reference: Reference, lesions: tuple[Lesion, ...], years: float) -> tuple[Tensor, Tensor]:
-    """T1 of the reference with lesions at a time, and where they are: both [D, H, W], float32 and bool."""
-    t1, mask = torch.from_numpy(reference.image.copy()), torch.zeros(reference.grid.shape, dtype=torch.bool)
-    white = torch.from_numpy(np.isin(reference.labels, _WHITE_MATTER))
-    axes = [
-        reference.grid.affine[a, 3] + reference.grid.spacing_mm[a] * torch.arange(reference.grid.shape[a])
-        for a in range(3)
-    ]
-    for lesion in lesions:
-        radius_mm = lesion.radius_at(years)
-        if radius_mm <= 0:
-            continue
-        near = tuple(_between(axes[a], lesion.center_mm[a], 2 * radius_mm + 1) for a in range(3))
-        d, h, w = (axes[a][near[a]] - lesion.center_mm[a] for a in range(3))
-        distance_mm = (d[:, None, None] ** 2 + h[:, None] ** 2 + w**2).sqrt().float()
-        edge = torch.sigmoid((radius_mm - distance_mm) / 0.5)
-        t1[near] *= 1 - lesion.darkness * edge * white[near]
-        mask[near] |= (distance_mm < radius_mm) & white[near]
-    return t1, mask
-
-
-def _between(axis_mm: Tensor, center_mm: float, reach_mm: float) -> slice:
-    chosen = ((axis_mm - center_mm).abs() <= reach_mm).nonzero()[:, 0].tolist()
-    return slice(chosen[0], chosen[-1] + 1) if chosen else slice(0, 0)
 
 
 def _places_in_reference(
