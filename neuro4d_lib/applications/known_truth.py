@@ -56,13 +56,14 @@ def exact_posterior(population: Population, cases: Cases) -> Posterior:
     config, correlation = population.config, population.correlation
     d = cases.covariates[:, 4].long()
     sd = population.rate_sd[d]
-    # What the scan shows of the rate: deviations [R] from the mean in units of the spread.
-    shown = torch.diag(population.state_sd) @ correlation * config.state_correlation
+    # What the scan shows of the rate: deviations [R] from the mean in units of the spread, were they fully correlated.
+    kappa = population.state_correlation[d]
+    shown = torch.diag(population.state_sd) @ correlation
     spread = torch.diag(population.state_sd) @ correlation @ torch.diag(population.state_sd)
     spread = spread + torch.diag(population.state_error_sd**2)
     gain = torch.linalg.solve(spread, shown).T
-    deviation = (cases.seen_state - population.state_given(cases.covariates)) @ gain.T
-    left = correlation - gain @ shown
+    deviation = kappa[:, None] * ((cases.seen_state - population.state_given(cases.covariates)) @ gain.T)
+    left = correlation - kappa[:, None, None] ** 2 * (gain @ shown)
     years = cases.years()
     frames, observed = years.shape[1], cases.past.shape[1]
     rate = population.rate_given(cases.covariates) + sd * deviation
