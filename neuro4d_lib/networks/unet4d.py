@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from neuro4d_lib.networks.attention import SpatioTemporalAttention
 from neuro4d_lib.networks.layers import Embedding, ResidualBlock
@@ -48,6 +49,8 @@ class FourDUNet(nn.Module):
         self.middle = ResidualBlock(widths[-1], widths[-1], condition)
         self.head = nn.ConvTranspose3d(widths[0], channels_out, patch, stride=patch)
         self.divisor = patch * 2 ** (len(widths) - 1)
+        # Keep the input of each block alone, and compute the rest again for the gradient. Chen et al., 2016, arXiv:1604.06174.
+        self.checkpointing = False
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
@@ -67,17 +70,21 @@ class FourDUNet(nn.Module):
         h = self.stem(x.flatten(0, 1))
         skips = []
         for level, block in enumerate(self.down):
-            h = self._attend(self.attention_down[level], block(h, embedding), b, frames, present)
+            h = self._attend(self.attention_down[level], self._run(block, h, embedding), b, frames, present)
             if level < len(self.shrink):
                 skips.append(h)
                 h = self.shrink[level](h)
-        h = self.middle(h, embedding)
+        h = self._run(self.middle, h, embedding)
         for level in reversed(range(len(self.up))):
-            h = self.up[level](torch.cat([self.grow[level](h), skips[level]], dim=1), embedding)
+            h = self._run(self.up[level], torch.cat([self.grow[level](h), skips[level]], dim=1), embedding)
         return self.head(h).unflatten(0, (b, frames))
 
-    @staticmethod
-    def _attend(layer: nn.Module, h: Tensor, b: int, frames: int, present: Tensor | None) -> Tensor:
+    def _attend(self, layer: nn.Module, h: Tensor, b: int, frames: int, present: Tensor | None) -> Tensor:
         if isinstance(layer, nn.Identity):
             return h
-        return layer(h.unflatten(0, (b, frames)), present).flatten(0, 1)
+        return self._run(layer, h.unflatten(0, (b, frames)), present).flatten(0, 1)
+
+    def _run(self, layer: nn.Module, *inputs: Tensor | None) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return layer(*inputs)

@@ -2,55 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import torch as safetensors
+from torch import Tensor
 
-from neuro4d_lib.config import documented
+from neuro4d_lib.config import to_dict
 from neuro4d_lib.data.population import Population
+from neuro4d_lib.errors import InputError
 from neuro4d_lib.model import ModelConfig, TrajectoryModel
 from neuro4d_lib.progress import Progress, part, silent
 from neuro4d_lib.representations.deformation import Deformation
 from neuro4d_lib.training import prior_fit
+from neuro4d_lib.training.config import TrainingConfig
+from neuro4d_lib.training.distributed import Group
 from neuro4d_lib.training.ema import MovingAverage
 from neuro4d_lib.training.gate import measure_gate
-from neuro4d_lib.training.simulated import SimulatedBatches
+from neuro4d_lib.training.objective import Objective, random_stream, validate
+from neuro4d_lib.training.run_state import (
+    LOG_FILE,
+    STATE_FILE,
+    RunLog,
+    Standing,
+    learned,
+    load_state,
+    save_state,
+    write_whole,
+)
+from neuro4d_lib.training.simulated import Batch, SimulatedBatches
 
-STATE_FILE = "training_state.pt"
 WEIGHTS_FILE = "weights.safetensors"
-LOG_FILE = "log.jsonl"
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a model is trained."""
-
-    steps: int = documented(6000, help="Steps of the network.")
-    people: int = documented(48, help="Simulated people per step.")
-    learning_rate: float = documented(4e-4, help="Of AdamW; warmed up, then lowered along a cosine.")
-    prior_steps: int = documented(1500, help="Steps of the closed form.")
-    seconds: float = documented(0.0, help="Stop the network after so many seconds; 0 trains all steps.")
-    save_every: int = documented(500, help="Steps between checkpoints.")
-    seed: int = documented(0, help="Of the simulated people and the weights.")
-    earlier_visits: tuple[int, ...] = documented(
-        (0, 0, 1, 2, 3, 0, 1, 4, 7),
-        help="Earlier visits of the people of each step, in turn. 0 is one scan only: a third of all steps, as most people have one scan.",
-    )
-    future_frames: tuple[int, ...] = documented(
-        (4, 1, 2, 5, 3, 2, 4, 3, 1), help="Years ahead that are asked of them, in turn; as many as earlier_visits."
-    )
-    all_known: float = documented(
-        0.0, help="Share of the people of whom no covariate is hidden, on top of those to whom that happens by chance."
-    )
-    gate_people: int = documented(
-        2048, help="People on whom the gate (training/gate.py) is measured at the end; 0 leaves it out."
-    )
+CONFIG_FILE = "config.json"
+_CPU = torch.device("cpu")
 
 
 def train(
@@ -60,117 +51,212 @@ def train(
     config: TrainingConfig,
     device: torch.device,
     progress: Progress = silent,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
+    group: Group | None = None,
 ) -> TrajectoryModel:
-    """Train, or go on where a run in `output` stopped.
+    """Train, or go on where a run in `output` stopped: to the same result, on a CPU bit by bit.
 
     Args:
         fields: what `training_fields` wrote: velocity field, region share and smooth map of every region.
-        output: folder of the run: weights, log and the state that a resumed run needs.
-    """
-    output.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    generator = torch.Generator().manual_seed(config.seed)
-    population = Population()
-    tensors = load_file(fields)
-    deformation = Deformation.of(tensors["fields"], pooled_covariance(population, generator), tensors["pooling"])
-    batches = SimulatedBatches(population, deformation, tensors["state_maps"])
-    model = TrajectoryModel(model_config)
-    model.deformation = Deformation.of(
-        tensors["fields"], deformation.whitening @ deformation.whitening.T, tensors["pooling"]
-    )
-    model.to(device)
+        output: folder of the run: settings, weights, log and the state that a resumed run needs.
+        on_step: is given the line of the log of each step.
+        group: the processes that train together; each of them calls this function.
 
+    Returns:
+        The averaged model with its gate. Of several processes, only the first one's is finished.
+    """
+    group = group or Group(device=device)
+    saved = output / STATE_FILE
+    fresh = _is_fresh(output)
+    if config.parts % group.size:
+        raise InputError(
+            f"{group.size} processes cannot share the people of a step in training.parts = {config.parts} parts. "
+            f"Set it to a multiple of {group.size}."
+        )
+    torch.manual_seed(config.seed)
+    model, batches = _build(fields, model_config, config)
+    identity = {"training": to_dict(config), "model": to_dict(model_config), "fields": _hash(fields)}
+    model.to(device).unet.checkpointing = config.checkpointing
+    group.wait()  # No process writes before all have looked.
+
+    if fresh and group.first:
+        people = random_stream(_CPU, config.seed, "prior")
+        prior_fit.fit(model.prior, batches, device, people, config.prior_steps, progress=part(progress, 0, 0.2))
+    model.prior.requires_grad_(False)
+    average = MovingAverage(model)
     parameters = [*model.unet.parameters(), *model.conditioner.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=1e-3, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step, config.steps))
-    step, saved = 0, output / STATE_FILE
-    if saved.exists():
-        state = torch.load(saved, map_location="cpu", weights_only=True)
-        model.load_state_dict(state["model"])
-        average = MovingAverage(model)
-        average.module.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        generator.set_state(state["generator"])
-        step = average.steps = state["step"]
-    else:
-        prior_fit.fit(model.prior, batches, device, generator, config.prior_steps, progress=part(progress, 0, 0.2))
-        model.prior.requires_grad_(False)
-        average = MovingAverage(model)
+    if fresh and group.first:
+        settings = {name: identity[name] for name in ("training", "model")}
+        write_whole(output / CONFIG_FILE, (json.dumps(settings, indent=1) + "\n").encode())
+        save_state(saved, identity, Standing(), model, average.module, {}, optimizer)
+    group.wait()
+    # A new run starts from its own state, too: so there is one way to start, and all processes hold the same weights.
+    standing, best = load_state(saved, identity, model, average.module, optimizer)
+    average.steps = standing.step
 
-    started = time.monotonic()
-    with (output / LOG_FILE).open("a", encoding="utf-8") as log:
-        while step < config.steps and not (config.seconds and time.monotonic() - started > config.seconds):
-            kind = step % len(config.earlier_visits)
-            batch = batches.draw(
-                config.people, config.earlier_visits[kind], config.future_frames[kind], generator, config.all_known
-            ).to(device)
-            with torch.no_grad():
-                condition = model.condition(batch.covariates, batch.anatomy, batch.years, batch.seen)
-                clean = condition.posterior.to_standard(batch.future.to(condition.anatomy)).clamp(-8, 8)
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = model.denoiser.loss(clean, condition).mean()
-            if not math.isfinite(float(loss.detach())):
-                raise FloatingPointError(
-                    f"The loss of step {step} is not finite (batch kind {kind}, seed {config.seed})."
-                )
+    def keep() -> None:
+        save_state(saved, identity, standing, model, average.module, best, optimizer)
+        write_weights({**average.module.state_dict(), **best}, output / WEIGHTS_FILE)
+
+    objective = group.wrapped(Objective(model, config.precision))
+    mine = group.share(config.parts)
+    started, first_step, stop = time.monotonic(), standing.step, False
+    upcoming = _draw(batches, config, standing.step, mine)
+    with RunLog(output / LOG_FILE if group.first else None, standing.step) as log:
+        while standing.step < config.steps and not stop:
+            step, people_of_step = standing.step, upcoming
+            optimizer.param_groups[0]["lr"] = config.learning_rate * _pace(step, config.steps)
             optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            values = torch.zeros(config.parts, 2, device=device)
+            for i, batch in people_of_step.items():
+                noise = random_stream(device, config.seed, "noise", step, i)
+                with nullcontext() if i == mine[-1] else group.keeping_to_itself(objective):
+                    loss, floor = objective(batch.to(device), noise)
+                    (loss / len(mine)).backward()
+                values[i] = torch.stack([loss.detach().float(), floor.float()])
+            upcoming = _draw(batches, config, step + 1, mine)  # while a GPU still computes
+            values = group.total(values)
+            norm = float(torch.nn.utils.clip_grad_norm_(parameters, 1.0))
+            _check_finite(values[:, 0], norm, config, step, saved)
             optimizer.step()
-            schedule.step()
             average.update(model)
-            step += 1
-            if step % 20 == 0:
-                entry = {
-                    "step": step,
-                    "loss": float(loss.detach()),
-                    "floor": float(clean.square().mean()),
-                    "kind": kind,
+            standing.step = step + 1
+
+            elapsed = time.monotonic() - started
+            left = elapsed * (config.steps - standing.step) / (standing.step - first_step)
+            entry = {
+                "step": standing.step,
+                "loss": float(values[:, 0].mean()),
+                "floor": float(values[:, 1].mean()),
+                "kind": step % len(config.earlier_visits),
+                "learning_rate": optimizer.param_groups[0]["lr"],
+                "gradient_norm": norm,
+                "seconds": round(elapsed, 3),
+                "seconds_left": round(left, 1),
+            }
+            due = config.validate_every and standing.step % config.validate_every == 0
+            if group.first and (due or (config.validate_every and standing.step == config.steps)):
+                checked = validate(average.module, batches, config, device)
+                better = checked.loss < standing.best
+                if better:
+                    best = {name: value.cpu().clone() for name, value in learned(average.module).items()}
+                    standing.best, standing.best_step = checked.loss, standing.step
+                standing.waited = 0 if better else standing.waited + 1
+                entry |= {
+                    "validation_loss": checked.loss,
+                    "validation_without_network": checked.without,
+                    "validation_gain_by_visits": checked.gain_by_visits,
+                    "best_step": standing.best_step,
                 }
-                print(json.dumps(entry), file=log, flush=True)
-                progress(0.2 + 0.8 * step / config.steps, f"Step {step}, loss {float(loss.detach()):.4f}")
-            if step % config.save_every == 0:
-                _save(saved, model, average, optimizer, schedule, generator, step)
-    _save(saved, model, average, optimizer, schedule, generator, step)
+            if group.first:
+                log.write(entry)
+                if on_step:
+                    on_step(entry)
+                if standing.step % 20 == 0 or standing.step == config.steps:
+                    message = f"Step {standing.step} of {config.steps}, loss {entry['loss']:.4f}"
+                    progress(0.2 + 0.75 * standing.step / config.steps, message)
+                if standing.step % config.save_every == 0:
+                    keep()
+            late = bool(config.seconds) and elapsed > config.seconds
+            stop = group.first_says(late or 0 < config.patience <= standing.waited)
+    if not group.first:
+        return average.module
+
+    keep()
+    # A run that its time ended was last validated some steps ago.
+    if best and standing.step < config.steps:
+        now = validate(average.module, batches, config, device)
+        best = {} if now.loss < standing.best else best
+    average.module.load_state_dict({**average.module.state_dict(), **best})
     if config.gate_people:
-        gate = measure_gate(average.module, batches, device, config.gate_people, config.seed)
+        gate = measure_gate(
+            average.module, batches, device, config.gate_people, config.seed, progress=part(progress, 0.95, 1)
+        )
         average.module.gate.copy_(gate)
     save_weights(average.module, output / WEIGHTS_FILE)
+    progress(1.0, "Trained")
     return average.module
 
 
-def pooled_covariance(population: Population, generator: torch.Generator, count: int = 20_000) -> torch.Tensor:
+def pooled_covariance(population: Population, generator: torch.Generator, count: int = 20_000) -> Tensor:
     """Covariance of the rates over all diagnoses together: [R, R]."""
     return torch.cov(population.draw(count, generator).rate.T)
 
 
 def save_weights(model: TrajectoryModel, path: Path) -> None:
-    """Half precision for what is large, single for the closed form; atomic."""
-    tensors = {
-        name: (value.float() if name.startswith(("prior.", "deformation.w", "deformation.m", "gate")) else value.half())
-        .cpu()
-        .contiguous()
-        for name, value in model.state_dict().items()
+    """Half precision for what is large, single for the closed form and the gate; atomic."""
+    write_weights(model.state_dict(), path)
+
+
+def write_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """See `save_weights`."""
+    single = ("prior.", "deformation.w", "deformation.m", "gate")
+    stored = {
+        name: (value.float() if name.startswith(single) else value.half()).cpu().contiguous()
+        for name, value in tensors.items()
     }
-    temporary = path.with_suffix(".part")
-    save_file(tensors, temporary)
-    os.replace(temporary, path)
+    write_whole(path, safetensors.save(stored))
+
+
+def _is_fresh(output: Path) -> bool:
+    """Whether a run starts here; a folder with weights of something else is left alone."""
+    output.mkdir(parents=True, exist_ok=True)
+    if (output / STATE_FILE).exists():
+        return False
+    if (output / WEIGHTS_FILE).exists():
+        raise InputError(f"{output} holds {WEIGHTS_FILE}, but no run to go on with. Name a new folder.")
+    return True
+
+
+def _build(fields: Path, model_config: ModelConfig, config: TrainingConfig) -> tuple[TrajectoryModel, SimulatedBatches]:
+    """The untrained model and the people that it is trained on, both on the CPU."""
+    tensors = safetensors.load_file(fields)
+    expected = (model_config.modes, 3, *model_config.lattice)
+    if tensors["fields"].shape != expected:
+        raise InputError(
+            f"The velocity fields of {fields} are {tuple(tensors['fields'].shape)}; model.modes and model.lattice ask for {expected}."
+        )
+    try:
+        model = TrajectoryModel(model_config)
+    except (ValueError, KeyError) as problem:
+        raise InputError(f"No network can be built as the settings of the model say: {problem}") from None
+    population = Population()
+    covariance = pooled_covariance(population, random_stream(_CPU, config.seed, "population"))
+    deformation = Deformation.of(tensors["fields"], covariance, tensors["pooling"])
+    model.deformation = Deformation.of(
+        tensors["fields"], deformation.whitening @ deformation.whitening.T, tensors["pooling"]
+    )
+    return model, SimulatedBatches(population, deformation, tensors["state_maps"])
+
+
+def _draw(batches: SimulatedBatches, config: TrainingConfig, step: int, mine: range) -> dict[int, Batch]:
+    """The parts of a step that are this process's."""
+    kind = step % len(config.earlier_visits)
+    earlier, future, size = config.earlier_visits[kind], config.future_frames[kind], config.people // config.parts
+    return {
+        i: batches.draw(size, earlier, future, random_stream(_CPU, config.seed, "people", step, i), config.all_known)
+        for i in mine
+    }
+
+
+def _check_finite(losses: Tensor, gradient_norm: float, config: TrainingConfig, step: int, saved: Path) -> None:
+    """Stop before a broken step reaches the weights, and name the batch."""
+    if bool(torch.isfinite(losses).all()) and math.isfinite(gradient_norm):
+        return
+    bad = [str(i) for i in range(len(losses)) if not math.isfinite(float(losses[i]))]
+    what = f"loss of step {step + 1}, part {', '.join(bad)}," if bad else f"gradient of step {step + 1}"
+    kind = step % len(config.earlier_visits)
+    raise InputError(
+        f"The {what} is not finite: {config.people // config.parts} people with {config.earlier_visits[kind]} earlier visits "
+        f"and {config.future_frames[kind]} years ahead, seed {config.seed}. {saved} holds the last good state. "
+        "Start a new run with a lower training.learning_rate, or with training.precision float32."
+    )
 
 
 def _pace(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 200) * (0.02 + 0.98 * (1 + math.cos(math.pi * min(1.0, step / steps))) / 2)
 
 
-def _save(path: Path, model, average, optimizer, schedule, generator, step: int) -> None:
-    state = {
-        "model": model.state_dict(),
-        "average": average.module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "generator": generator.get_state(),
-        "step": step,
-    }
-    temporary = path.with_suffix(".part")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
