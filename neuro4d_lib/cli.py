@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import neuro4d_lib
 from neuro4d_lib.cli_models import add_known_truth, add_sample, add_simulate, add_train
+from neuro4d_lib.cli_population import add_population, add_reality_check
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import JsonLines, Progress, TerminalBar, silent
 
@@ -173,7 +174,9 @@ def run_forecast(chosen: argparse.Namespace) -> None:
     print("Research use only.")
 
 
-COMMANDS: tuple[Callable[[Any], None], ...] = (add_forecast, add_sample, add_simulate, add_train, add_known_truth)
+COMMANDS: tuple[Callable[[Any], None], ...] = (
+    add_forecast, add_sample, add_simulate, add_population, add_reality_check, add_train, add_known_truth,
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,6 +1,8 @@
-"""The check against itself: 'real' tables written here, of people whose law is known."""
+"""The check against itself: 'real' tables written here, of people whose law is known; and the page that shows it."""
 
+import argparse
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from neuro4d_lib.applications.reality_check import (
     reality_check,
     render_comparison,
 )
+from neuro4d_lib.cli_population import run_population, run_reality_check
 from neuro4d_lib.errors import InputError
 
+PAGE = Path(__file__).parents[2] / "docs" / "population.md"
 RATES = {"whole_brain": {"CN": (-0.5, 0.3), "MCI": (-0.9, 0.8), "AD": (-1.2, 0.9)}}
 RATES["lateral_ventricle"] = {"CN": (4.0, 3.0), "MCI": (6.5, 4.0), "AD": (8.0, 5.0)}
 NOISE = {"whole_brain": 0.2, "lateral_ventricle": 1.2, "hippocampus": 1.0}
@@ -91,6 +95,14 @@ class TestRealityCheck:
         assert rows["brain volume, SD between people", "Nondemented"].simulated == pytest.approx(0.3, abs=0.05)
         assert rows["hippocampus, noise of a scan", "scanned twice"].simulated == 1.0
 
+    def test_correlations_are_those_of_the_law(self, tables):
+        rows = check(tables, Lines())
+        of_rates = rows["brain volume and ventricle area, correlation of rates", "Nondemented"]
+        assert of_rates.simulated == pytest.approx(0, abs=0.06)  # drawn independently
+        assert 0.05 < of_rates.standard_error < 0.25  # about 1/sqrt(60)
+        # All levels are alike at year 0, so that who grows faster is larger on average over the visits.
+        assert rows["ventricle area, correlation of level and rate", "Nondemented"].simulated > 0.5
+
     def test_a_population_that_loses_twice_as_much_is_found_out(self, tables):
         rows = check(tables, Lines(2.0))
         assert rows["brain volume, mean rate", "Nondemented"].z > 4
@@ -111,3 +123,21 @@ class TestRealityCheck:
         (tmp_path / OASIS).write_text("Subject ID,Group\nS1,Demented\n")
         with pytest.raises(InputError, match="no column 'MR Delay'"):
             check(tmp_path, Lines())
+
+
+class TestCommands:
+    def test_print_the_comparison_and_count_what_differs(self, tables, capsys):
+        run_reality_check(argparse.Namespace(folder=tables, cohorts=5, seed=0))
+        said = capsys.readouterr().out
+        assert "| brain volume, mean rate | Nondemented | 60 |" in said
+        assert "differ by more than two standard errors" in said
+
+    def test_the_page_shows_the_population_as_it_is(self, capsys):
+        run_population(argparse.Namespace())
+        said = capsys.readouterr().out.strip()
+        shown = PAGE.read_text(encoding="utf-8").split("<!-- population -->")[1].split("<!-- end -->")[0].strip()
+        assert shown == said, "Put the output of `python -m neuro4d_lib population` into docs/population.md."
+
+    def test_refuse_too_few_cohorts(self, tables):
+        with pytest.raises(InputError, match="number of cohorts is 1; expected 2"):
+            run_reality_check(argparse.Namespace(folder=tables, cohorts=1, seed=0))

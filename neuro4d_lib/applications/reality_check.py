@@ -2,7 +2,8 @@
 
 Real, from public tables that are not part of this repository:
 - `oasis2_longitudinal_shared.csv`: OASIS-2 (doi:10.1162/jocn.2009.21407), brain volume over intracranial volume (nWBV)
-  and area of the ventricles on an axial slice, 2 to 5 visits a person;
+  and area of the ventricles on an axial slice, 2 to 5 visits a person; "level" is the mean of a person's log-volumes,
+  age apart;
 - `kirby21_scanrescan_volumes_shared.csv`: Kirby-21 (doi:10.1016/j.neuroimage.2010.11.047), people scanned twice.
 
 Every simulated cohort has the ages, diagnoses and visit times of the real one, and the noise that was found in it: how
@@ -74,7 +75,7 @@ class Population(Protocol):
 
 @dataclass(frozen=True)
 class Comparison:
-    """One estimate, in % or %/year.
+    """One estimate, in %, %/year, or a correlation.
 
     Attributes:
         quantity, group: what, and of whom.
@@ -183,7 +184,26 @@ def _estimates(people: People, groups: Sequence[str]) -> tuple[dict[tuple[str, s
             found[f"{measure}, mean rate", group] = 100 * float(slope.mean())
             found[f"{measure}, SD of slopes", group] = 100 * float(slope.std(ddof=1))
             found[f"{measure}, SD between people", group] = 100 * float(np.sqrt(law.covariance[1, 1, 0]))
+    for group in groups:
+        here = (people.diagnosis == group) & np.isfinite(slopes.slope).all(axis=1)
+        rate, age = slopes.slope[here], people.age[here]
+        found["brain volume and ventricle area, correlation of rates", group] = _correlation(rate[:, 0], rate[:, 1])
+        level = _without_age(np.nanmean(people.log_volumes[here], axis=1), age)
+        of_rate = _without_age(rate, age)
+        for r, measure in enumerate(("brain volume", "ventricle area")):
+            found[f"{measure}, SD of level", group] = 100 * float(level[:, r].std(ddof=2))
+            found[f"{measure}, correlation of level and rate", group] = _correlation(level[:, r], of_rate[:, r])
     return found, np.sqrt(slopes.noise_variance)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _without_age(values: np.ndarray, age: np.ndarray) -> np.ndarray:
+    """What a straight line on age leaves of values [n, R]."""
+    design = np.stack([np.ones_like(age), age], axis=1)
+    return values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
 
 
 def _noise(path: Path, population: Population) -> list[Comparison]:

@@ -54,10 +54,14 @@ class PopulationVolumes:
 
     def noise_sd(self, regions: Sequence[str]) -> np.ndarray:
         """[A] SD of the error of one measured log-volume, to first order."""
-        shares = self._members(regions) * self.reference_mm3
-        shares = shares / shares.sum(dim=1, keepdim=True)
+        shares = self.shares(regions)
         covariance = self.population.noise_covariance()
         return torch.einsum("ar,rs,as->a", shares, covariance, shares).sqrt().numpy()
+
+    def shares(self, regions: Sequence[str]) -> Tensor:
+        """[A, R] share of every region in the volume of what was asked for, in the reference."""
+        volumes = self._members(regions) * self.reference_mm3
+        return volumes / volumes.sum(dim=1, keepdim=True)
 
     def _members(self, regions: Sequence[str]) -> Tensor:
         """[A, R]: 1 where a region is part of what was asked for."""
