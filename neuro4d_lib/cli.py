@@ -114,7 +114,7 @@ def add_forecast(commands: Any) -> None:
     along.add_argument("--segmentation", metavar="FILE", help="label map on the scan's voxels")
     along.add_argument("--also", nargs="+", default=[], metavar="FILE", help="other images in the scan's space")
     along.add_argument("--each-future", action="store_true", help="write a 4D image for every future, too")
-    along.add_argument("--displacement", action="store_true", help="write the maps as displacement fields, too")
+    along.add_argument("--displacement", action="store_true", help="write the maps as displacements every 2.6 mm, too")
     along.add_argument("--overwrite", action="store_true", help="replace an earlier forecast in the output folder")
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")

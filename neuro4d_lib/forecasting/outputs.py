@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 import tempfile
 import time
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ import nibabel
 import numpy as np
 import torch
 
-from neuro4d_lib.data.records import Image
 from neuro4d_lib.forecasting import native_grid
 from neuro4d_lib.forecasting.frames import Frames
 from neuro4d_lib.forecasting.inputs import Inputs
@@ -32,6 +32,8 @@ _TABLES_BYTES = 20_000_000
 # Changes are kept to a thousandth of a percent: enough, and the files become half as large.
 _STEPS_PER_PERCENT = 1024
 _DISPLACEMENT_INTENT = 1006  # NIFTI_INTENT_DISPVECT, which 3D Slicer reads as RAS
+# Displacements are smooth on the scale of the lattice's control points, 5.25 mm: half of that is fine enough.
+_MAP_STEP_MM = 2.625
 
 
 def check_room(
@@ -44,8 +46,9 @@ def check_room(
     check_folder(folder, overwrite)
     images = [given.scan] * (2 + each_future * futures) + [*given.also] + [given.segmentation or given.scan]
     frame_bytes = sum(2 * image.array.size * image.dtype.itemsize for image in images)
-    change_bytes = given.scan.array.size * 4 * (4 + 3 * displacement)
-    check_space(folder, (years + 1) * (frame_bytes + change_bytes) + _TABLES_BYTES)
+    map_bytes = 4 * 3 * math.prod(map_grid(given.scan.grid).shape) * displacement
+    change_bytes = given.scan.array.size * 4 * 4
+    check_space(folder, (years + 1) * (frame_bytes + change_bytes + map_bytes) + _TABLES_BYTES)
 
 
 def write_results(
@@ -124,7 +127,8 @@ def _write_images(
             slices.add(year, frames[0].last(), maps[_CHANGE].last())
             if displacement:
                 name = f"displacement_{year:g}y.nii.gz"
-                _write_displacement(moved[scan.grid], scan, place / name)
+                coarse = map_grid(scan.grid)
+                _write_displacement(forecast.displacement_vox(flow, coarse), coarse, place / name)
                 written[name] = f"pull map to year {year:g}, RAS mm, for a grid transform of 3D Slicer"
         progress(0.6, "Packing the images")
         for track, spool in zip(tracks, frames, strict=True):
@@ -174,10 +178,17 @@ def _write_futures(forecast: Forecast, place: Path, progress: Progress) -> dict[
     return written
 
 
-def _write_displacement(displacement_vox: torch.Tensor, scan: Image, path: Path) -> None:
+def map_grid(grid: Grid) -> Grid:
+    """The grid of the written displacements: along the axes of `grid`, from its first voxel to its last or beyond."""
+    step_vox = [_MAP_STEP_MM / spacing for spacing in grid.spacing_mm]
+    depth, height, width = (math.ceil((n - 1) / step) + 1 for n, step in zip(grid.shape, step_vox, strict=True))
+    return Grid((depth, height, width), grid.affine @ np.diag([*step_vox, 1.0]))
+
+
+def _write_displacement(displacement_vox: torch.Tensor, grid: Grid, path: Path) -> None:
     """A displacement field [D, H, W, 1, 3] in RAS mm as NIfTI; a grid transform from parent when 3D Slicer reads it."""
-    field = native_grid.displacement_ras_mm(scan.grid, displacement_vox)[0].movedim(0, -1)[:, :, :, None]
-    image = nibabel.Nifti1Image(field.cpu().numpy().astype(np.float32), scan.affine)
+    field = native_grid.displacement_ras_mm(grid, displacement_vox)[0].movedim(0, -1)[:, :, :, None]
+    image = nibabel.Nifti1Image(field.cpu().numpy().astype(np.float32), grid.affine)
     image.header.set_intent(_DISPLACEMENT_INTENT)
     image.header.set_xyzt_units("mm")
     nibabel.save(image, path)
