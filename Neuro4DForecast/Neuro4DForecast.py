@@ -44,8 +44,9 @@ def startUp():
     """When Slicer has started: offer the sample, and go on with an installation that waited for the restart."""
     makeImportable()
     SampleScan.register()
-    if Dependencies.resumes() and slicer.util.mainWindow() is not None:
+    if slicer.util.mainWindow() is not None and Dependencies.resumes():
         slicer.util.selectModule("Neuro4DForecast")
+        slicer.modules.Neuro4DForecastWidget.packages.tryInstall()
 
 
 class Neuro4DForecastWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -204,5 +204,12 @@ def getPyTorchExtension() -> None:
 
 
 def resumes() -> bool:
-    """Whether an installation was waiting for a restart of Slicer."""
-    return bool(slicer.app.userSettings().value(RESUME)) and bool(lacking())
+    """Whether an installation waited for Slicer's restart and can go on now; it is asked for once only."""
+    settings = slicer.app.userSettings()
+    if not settings.value(RESUME):
+        return False
+    torch = look("torch").state
+    if torch != "present" and torchLogic() is None:
+        return False  # the PyTorch extension has not come yet
+    settings.remove(RESUME)
+    return bool(lacking())

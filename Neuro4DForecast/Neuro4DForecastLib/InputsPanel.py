@@ -3,7 +3,7 @@
 import qt
 import slicer
 
-from Neuro4DForecastLib import Export, Machine, Models, Nodes, Parameters, SampleScan
+from Neuro4DForecastLib import Entries, Export, Machine, Models, Nodes, Parameters, SampleScan
 from Neuro4DForecastLib.EarlierScans import EarlierScans
 from Neuro4DForecastLib.Problem import Problem
 
@@ -114,19 +114,26 @@ class InputsPanel:
                 sentence = Nodes.problemWith(volume, field)
                 if sentence:
                     found.setdefault(field, sentence)
+        sentence = Nodes.problemWithLabels(node.segmentation)
+        if sentence:
+            found["segmentation"] = sentence
         if any(volume is node.scan for volume in node.earlierScans):
             found.setdefault("earlierScans", "The scan itself is listed as an earlier scan. Choose another volume.")
         try:
-            Models.load(node.model) if node.model else self._needShipped()
+            model = Models.load(node.model) if node.model else self._shipped()
         except Problem as problem:
             found["model"] = problem.sentence
+        else:
+            if "years" not in found:
+                found |= model.problemsWithYears(Entries.years(node.years))
         return found
 
-    def _needShipped(self) -> None:
+    def _shipped(self) -> Models.Model:
         if not self._models:
             raise Problem(
                 f"No model comes with this installation. Choose “{OTHER_FOLDER}” and a model folder.", "model"
             )
+        return self._models[0]
 
     # scan and what rides along
 

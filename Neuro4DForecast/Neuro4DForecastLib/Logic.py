@@ -248,8 +248,8 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
             command += [*(["--past"] if index == 0 else []), f"past{index}.nii:-{years:g}"]
         labels: dict = {}
         if segmentation is not None:
-            array, affine, labels = Nodes.labelSnapshot(segmentation, scan)
-            Nodes.writeNifti(folder / "segmentation.nii", array, affine)
+            array, labels = Nodes.labelSnapshot(segmentation, scan)
+            Nodes.writeNifti(folder / "segmentation.nii", array, scan.affine)
             command += ["--segmentation", "segmentation.nii"]
         if others:
             for index, node in enumerate(others):

@@ -22,6 +22,17 @@ class Model:
     def name(self) -> str:
         return str(self.card.get("name") or self.folder.name)
 
+    def problemsWithYears(self, years: tuple[float, ...]) -> dict[str, str]:
+        """{"years": sentence} where the model has not learned to look so near or so far ahead."""
+        try:
+            low, high = (float(year) for year in self.card["ranges"]["years"])
+        except (KeyError, TypeError, ValueError):
+            return {}  # the command line knows more about its models than this panel
+        outside = [year for year in years if not low <= year <= high]
+        if not outside:
+            return {}
+        return {"years": f"The model has learned {low:g} to {high:g} years ahead; {outside[0]:g} was asked for."}
+
     def summary(self) -> str:
         """The card as rich text."""
         titles = {

@@ -120,22 +120,40 @@ def snapshot(node, field: str = "scan") -> Snapshot:
     )
 
 
-def labelSnapshot(node, scan: Snapshot) -> tuple[np.ndarray, np.ndarray, dict[int, tuple[str, tuple]]]:
-    """A segmentation or label map as (labels i, j, k; affine; label -> (name, color))."""
+def problemWithLabels(node) -> str | None:
+    """Why this segmentation or label map cannot ride along; None when it can, or when there is none."""
+    if node is None:
+        return None
+    name, other = f"“{node.GetName()}”", "Choose another segmentation, or none."
+    if not node.IsA("vtkMRMLLabelMapVolumeNode"):
+        return None if node.GetSegmentation().GetNumberOfSegments() else f"{name} has no segments. {other}"
+    image = node.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None:
+        return f"{name} is empty. {other}"
+    try:
+        affine = worldMatrixOf(node, "segmentation")
+    except Problem as problem:
+        return problem.sentence
+    if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        return f"{name} has a geometry that cannot be inverted. {other}"
+    return None if image.GetScalarRange()[1] > 0 else f"{name} has no label in it. {other}"
+
+
+def labelSnapshot(node, scan: Snapshot) -> tuple[np.ndarray, dict[int, tuple[str, tuple]]]:
+    """A segmentation or label map on the scan's voxels: (labels i, j, k; label -> (name, color))."""
+    sentence = problemWithLabels(node)
+    if sentence:
+        raise Problem(sentence, "segmentation")
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
-        if node.GetImageData() is None:
-            raise Problem(f"“{node.GetName()}” is empty. Choose another segmentation, or none.", "segmentation")
         colors, names = node.GetDisplayNode().GetColorNode() if node.GetDisplayNode() else None, {}
-        array = arrayOf(node).copy(order="F")
+        array = onGridOf(scan, node)
         for value in np.unique(array[array > 0]).tolist():
             color = [0.0] * 4
             if colors is not None:
                 colors.GetColor(int(value), color)
             names[int(value)] = (colors.GetColorName(int(value)) if colors else str(value), tuple(color[:3]))
-        return array, worldMatrixOf(node, "segmentation"), names
+        return array, names
     segmentation = node.GetSegmentation()
-    if segmentation.GetNumberOfSegments() == 0:
-        raise Problem(f"“{node.GetName()}” has no segments. Choose another segmentation, or none.", "segmentation")
     reference = volumeNode(scan.array, scan.affine, scan.name)
     slicer.mrmlScene.AddNode(reference)
     try:
@@ -148,7 +166,28 @@ def labelSnapshot(node, scan: Snapshot) -> tuple[np.ndarray, np.ndarray, dict[in
             names[index + 1] = (segment.GetName(), tuple(segment.GetColor()))
     finally:
         slicer.mrmlScene.RemoveNode(reference)
-    return labels, scan.affine, names
+    return labels, names
+
+
+def onGridOf(scan: Snapshot, labelmap) -> np.ndarray:
+    """A label map's nearest label at each voxel of the scan; a copy."""
+    way = np.linalg.inv(worldMatrixOf(labelmap, "segmentation")) @ scan.affine
+    array = arrayOf(labelmap)
+    if array.shape == scan.array.shape and np.abs(way - np.eye(4)).max() < 1e-4:
+        return array.copy(order="F")
+    transform, matrix = vtk.vtkTransform(), vtk.vtkMatrix4x4()
+    matrix.DeepCopy(way.ravel().tolist())
+    transform.SetMatrix(matrix)
+    reslice = vtk.vtkImageReslice()
+    reslice.SetInputData(imageData(array))
+    reslice.SetResliceTransform(transform)
+    reslice.SetInterpolationModeToNearestNeighbor()
+    reslice.SetOutputSpacing(1, 1, 1)
+    reslice.SetOutputOrigin(0, 0, 0)
+    reslice.SetOutputExtent(*(bound for size in scan.array.shape for bound in (0, size - 1)))
+    reslice.Update()
+    scalars = vtk_to_numpy(reslice.GetOutput().GetPointData().GetScalars())
+    return scalars.reshape(scan.array.shape, order="F").copy(order="F")
 
 
 def imageData(array: np.ndarray, copy: bool = True) -> vtk.vtkImageData:
@@ -201,6 +240,7 @@ def gridTransformNode(displacement: np.ndarray, affine: np.ndarray, name: str):
     grid = slicer.vtkOrientedGridTransform()
     grid.SetDisplacementGridData(image)
     grid.SetGridDirectionMatrix(directions)
+    grid.SetInterpolationModeToCubic()  # as Slicer reads grid transforms from files, so a saved scene plays the same
     node = slicer.vtkMRMLGridTransformNode()
     node.SetName(name)
     node.SetAndObserveTransformFromParent(grid)

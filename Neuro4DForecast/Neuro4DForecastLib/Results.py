@@ -16,7 +16,6 @@ RUN, ROLE = "Neuro4D.Run", "Neuro4D.Role"
 INDEX_NAME, INDEX_UNIT = "time", "year"
 FRAMES_PER_SECOND = 3
 NOTE = "Simulated future. Research use only."
-GRID_STEP_MM = 3.0
 COARSER = 2  # of the overlays, where memory is to be saved
 Step = tuple[float, str]
 
@@ -265,16 +264,15 @@ class Importer:
         return sorted(self.folder.glob("displacement*.nii.gz"), key=_yearInName)
 
     def _transforms(self, start: float, end: float) -> Iterator[Step]:
-        """A grid transform a year; on a grid of about 3 mm, which is finer than the motion."""
+        """A grid transform a year, on the coarse grid of the worker's displacement fields."""
         files = self._displacementFiles()
         if not files:
             return
         sequence, done, total = self._sequence("transform", f"{self.scan.name} forecast transform"), 0, len(self.years)
         for path in files:
             image = FourD.header(path)
-            step = max(1, int(GRID_STEP_MM / np.linalg.norm(image.affine[:3, :3], axis=0).max()))
-            affine = np.asarray(image.affine, float) @ np.diag([step, step, step, 1.0])
-            for frame in FourD.frames(path, image, step):
+            affine = np.asarray(image.affine, float)
+            for frame in FourD.frames(path, image):
                 if frame is not None:
                     field = np.asarray(frame, np.float32)
                     if done == 0:

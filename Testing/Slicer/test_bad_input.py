@@ -27,61 +27,145 @@ def refused(logic, scene, words, *arguments, **keywords):
     assert not folder.is_dir() or list(folder.iterdir()) == []
 
 
+def no_volume(scene, head):
+    return None
+
+
+def a_model(scene, head):
+    return scene.AddNewNodeByClass("vtkMRMLModelNode")
+
+
+def an_empty_volume(scene, head):
+    return scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "hollow")
+
+
+def a_label_map(scene, head):
+    from Neuro4DForecastLib import Nodes
+
+    array = np.arange(1000, dtype=np.int16).reshape(10, 10, 10)
+    return scene.AddNode(Nodes.volumeNode(array, np.eye(4), "labels", "vtkMRMLLabelMapVolumeNode"))
+
+
+def a_color_volume(scene, head):
+    from Neuro4DForecastLib import Nodes
+
+    node = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "photo")
+    node.SetAndObserveImageData(Nodes.imageData(np.zeros((10, 10, 10, 3), np.uint8)))
+    return node
+
+
+def one_slice(scene, head):
+    return head(shape=(24, 24, 1))
+
+
+def all_voxels_alike(scene, head):
+    from Neuro4DForecastLib import Nodes
+
+    return scene.AddNode(Nodes.volumeNode(np.ones((9, 9, 9)), np.eye(4), "flat"))
+
+
+def voxels_that_are_not_numbers(scene, head):
+    from Neuro4DForecastLib import Nodes
+
+    array = np.random.default_rng(0).random((12, 12, 12)).astype(np.float32)
+    array[3, 3, 3] = np.inf
+    return scene.AddNode(Nodes.volumeNode(array, np.eye(4), "inf"))
+
+
+def a_geometry_that_cannot_be_inverted(scene, head):
+    import vtk
+
+    node, matrix = head(), vtk.vtkMatrix4x4()
+    matrix.SetElement(2, 2, 0)
+    matrix.SetElement(2, 0, 1)
+    node.SetIJKToRASMatrix(matrix)
+    return node
+
+
+def under_a_bending_transform(scene, head):
+    from Neuro4DForecastLib import Nodes
+
+    node = head()
+    bend = scene.AddNode(Nodes.gridTransformNode(np.ones((4, 4, 4, 3)), np.eye(4), "bend"))
+    node.SetAndObserveTransformNodeID(bend.GetID())
+    return node
+
+
+NOT_OFFERED = {a_model: "not a volume", a_label_map: "label map", a_color_volume: "3 values in each voxel"}
+BAD = {
+    no_volume: "Choose a scan",
+    an_empty_volume: "empty",
+    one_slice: "at least 8",
+    all_voxels_alike: "same value",
+    voxels_that_are_not_numbers: "not numbers",
+    a_geometry_that_cannot_be_inverted: "cannot be inverted",
+    under_a_bending_transform: "Harden",
+}
+
+
+def name_of(value):
+    return getattr(value, "__name__", None)
+
+
 class TestVolumes:
-    def test_no_volume(self, logic, scene):
-        refused(logic, scene, "Choose a scan", None, [1])
+    @pytest.mark.parametrize(("make", "words"), (BAD | NOT_OFFERED).items(), ids=name_of)
+    def test_the_python_call_says_what_is_wrong(self, logic, scene, head, make, words):
+        refused(logic, scene, words, make(scene, head), [1])
 
-    def test_a_node_that_is_no_volume(self, logic, scene):
-        refused(logic, scene, "not a volume", scene.AddNewNodeByClass("vtkMRMLModelNode"), [1])
+    @pytest.mark.parametrize(("make", "words"), BAD.items(), ids=name_of)
+    def test_the_panel_says_it_beside_the_field(self, panel, scene, head, make, words):
+        panel.ui.scanSelector.setCurrentNode(make(scene, head))
+        explained(panel, scene, "scan", words)
 
-    def test_an_empty_volume(self, logic, scene):
-        refused(logic, scene, "empty", scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "hollow"), [1])
+    @pytest.mark.parametrize("make", NOT_OFFERED, ids=name_of)
+    def test_the_panel_does_not_offer_what_is_no_scan(self, panel, scene, head, make):
+        panel.ui.scanSelector.setCurrentNode(make(scene, head))
+        assert panel.ui.scanSelector.currentNode() is None
+        explained(panel, scene, "scan", "Choose a scan")
 
-    def test_a_label_map(self, logic, scene):
-        from Neuro4DForecastLib import Nodes
+    def test_an_earlier_scan(self, panel, scene, head):
+        panel.ui.scanSelector.setCurrentNode(head())
+        panel.inputs.earlierScans.addButton.click()
+        row = panel.inputs.earlierScans.rows[0]
+        row.years.text = "2"
+        row.selector.setCurrentNode(all_voxels_alike(scene, head))
+        explained(panel, scene, "earlierScans", "same value")
+        row.selector.setCurrentNode(panel.ui.scanSelector.currentNode())
+        explained(panel, scene, "earlierScans", "itself")
+        row.removeButton.click()
+        assert panel.ui.forecastButton.enabled
 
-        array = np.arange(1000, dtype=np.int16).reshape(10, 10, 10)
-        node = scene.AddNode(Nodes.volumeNode(array, np.eye(4), "labels", "vtkMRMLLabelMapVolumeNode"))
-        refused(logic, scene, "label map", node, [1])
+    def test_another_modality(self, panel, scene, head):
+        import qt
 
-    def test_a_color_volume(self, logic, scene):
-        from Neuro4DForecastLib import Nodes
+        panel.ui.scanSelector.setCurrentNode(head())
+        hollow = an_empty_volume(scene, head)
+        panel.ui.otherVolumesSelector.setCheckState(hollow, qt.Qt.Checked)
+        explained(panel, scene, "otherVolumes", "empty")
+        panel.ui.otherVolumesSelector.setCheckState(hollow, qt.Qt.Unchecked)
+        assert panel.ui.forecastButton.enabled
 
-        node = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "photo")
-        node.SetAndObserveImageData(Nodes.imageData(np.zeros((10, 10, 10, 3), np.uint8)))
-        refused(logic, scene, "3 values in each voxel", node, [1])
+    @pytest.mark.parametrize("kind", ["vtkMRMLSegmentationNode", "vtkMRMLLabelMapVolumeNode"])
+    def test_an_empty_segmentation(self, panel, scene, head, kind):
+        panel.ui.scanSelector.setCurrentNode(head())
+        panel.ui.segmentationSelector.setCurrentNode(scene.AddNewNodeByClass(kind, "nothing"))
+        explained(panel, scene, "segmentation", "Choose another segmentation, or none")
+        panel.ui.segmentationSelector.setCurrentNode(None)
+        assert panel.ui.forecastButton.enabled
 
-    def test_one_slice(self, logic, scene, head):
-        refused(logic, scene, "at least 8", head(shape=(24, 24, 1)), [1])
 
-    def test_all_voxels_alike(self, logic, scene):
-        from Neuro4DForecastLib import Nodes
+def explained(panel, scene, field, words):
+    """The sentence stands beside the field and in the button's tool tip; pressing the button does nothing."""
+    import slicer
 
-        refused(logic, scene, "same value", scene.AddNode(Nodes.volumeNode(np.ones((9, 9, 9)), np.eye(4), "flat")), [1])
-
-    def test_voxels_that_are_not_numbers(self, logic, scene, head):
-        from Neuro4DForecastLib import Nodes
-
-        array = np.random.default_rng(0).random((12, 12, 12)).astype(np.float32)
-        array[3, 3, 3] = np.inf
-        refused(logic, scene, "not numbers", scene.AddNode(Nodes.volumeNode(array, np.eye(4), "inf")), [1])
-
-    def test_a_geometry_that_cannot_be_inverted(self, logic, scene, head):
-        import vtk
-
-        node, matrix = head(), vtk.vtkMatrix4x4()
-        matrix.SetElement(2, 2, 0)
-        matrix.SetElement(2, 0, 1)
-        node.SetIJKToRASMatrix(matrix)
-        refused(logic, scene, "cannot be inverted", node, [1])
-
-    def test_under_a_bending_transform(self, logic, scene, head):
-        from Neuro4DForecastLib import Nodes
-
-        node = head()
-        bend = scene.AddNode(Nodes.gridTransformNode(np.ones((4, 4, 4, 3)), np.eye(4), "bend"))
-        node.SetAndObserveTransformNodeID(bend.GetID())
-        refused(logic, scene, "Harden", node, [1])
+    label = getattr(panel.ui, f"{field}Problem")
+    assert label.visible and words in label.text and label.text.endswith(".")
+    assert not panel.ui.forecastButton.enabled
+    assert label.text in panel.ui.forecastButton.toolTip
+    before = nodes(scene)
+    panel.ui.forecastButton.click()
+    assert panel.logic.job is None and nodes(scene) == before
+    assert list(Path(slicer.app.temporaryPath).iterdir()) == []
 
 
 class TestEntries:
@@ -117,33 +201,83 @@ class TestEntries:
     def test_a_model_folder_that_is_not_there(self, logic, scene, head, tmp_path):
         refused(logic, scene, "does not exist", head(), [1], model=tmp_path / "nowhere")
 
-    def test_a_model_without_weights_is_explained_in_the_panel(self, panel, head, model_folder):
+    @pytest.mark.parametrize(
+        ("spoil", "words"),
+        [
+            (lambda folder: (folder / "card.json").unlink(), "no card.json"),
+            (lambda folder: (folder / "card.json").write_text("{"), "cannot be read"),
+            (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors"),
+        ],
+    )
+    def test_a_model_folder_chosen_in_the_panel(self, panel, scene, head, tmp_path, spoil, words):
+        folder = tmp_path / "chosen"
+        folder.mkdir()
+        (folder / "card.json").write_text('{"name": "chosen"}')
+        (folder / "weights.safetensors").write_bytes(b"")
         panel.ui.scanSelector.setCurrentNode(head())
-        (model_folder / "weights.safetensors").unlink()
-        panel.inputs.update()
-        assert "weights.safetensors" in panel.ui.modelProblem.text
-        assert not panel.ui.forecastButton.enabled
+        panel.ui.modelPath.setCurrentPath(str(folder))
+        assert panel.ui.forecastButton.enabled and "chosen" in panel.ui.modelCard.toPlainText()
+        spoil(folder)
+        panel.enter()  # as on coming back to the module
+        explained(panel, scene, "model", words)
+
+    def test_years_that_the_model_has_not_learned(self, panel, scene, head, model_folder):
+        (model_folder / "card.json").write_text('{"name": "short", "ranges": {"years": [0.25, 10]}}')
+        panel.ui.scanSelector.setCurrentNode(head())
+        panel.ui.yearsEdit.text = "5 12"
+        explained(panel, scene, "years", "learned 0.25 to 10 years ahead; 12")
+        panel.ui.yearsEdit.text = "5 10"
+        assert panel.ui.forecastButton.enabled
 
 
 class TestFolders:
-    def test_a_temporary_folder_that_cannot_be_written(self, logic, scene, head, application, tmp_path):
+    def stays(self, panel, scene, head, words):
+        """A click on Forecast starts nothing, says why and leaves the scene."""
+        panel.ui.scanSelector.setCurrentNode(head())
+        before = nodes(scene)
+        panel.ui.forecastButton.click()
+        assert words in panel.ui.statusLabel.text and panel.ui.statusLabel.text.rstrip(")").endswith(".")
+        assert not panel.run.running and panel.ui.forecastButton.text == "Forecast"
+        assert nodes(scene) == before
+
+    def test_a_temporary_folder_that_cannot_be_written(self, panel, scene, head, application, tmp_path):
         (tmp_path / "file").write_text("")
         application.temporaryPath = str(tmp_path / "file" / "below")
-        refused(logic, scene, "cannot be written", head(), [1])
+        self.stays(panel, scene, head, "cannot be written")
 
-    def test_a_full_disk(self, logic, scene, head, monkeypatch):
+    def test_a_full_disk(self, panel, scene, head, application, monkeypatch):
         from Neuro4DForecastLib import Logic
 
         monkeypatch.setattr(Logic.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
-        refused(logic, scene, "no space left", head(), [1])
+        self.stays(panel, scene, head, "no space left")
+        assert list(Path(application.temporaryPath).iterdir()) == []
+
+    def test_a_disk_that_fills_up_while_the_files_are_written(self, panel, scene, head, application, monkeypatch):
+        from Neuro4DForecastLib import Nodes
+
+        def full(path, array, affine):
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Nodes, "writeNifti", full)
+        self.stays(panel, scene, head, "no space left")
+        assert list(Path(application.temporaryPath).iterdir()) == []
 
     @pytest.mark.parametrize("name", ["Größe 空 и", "x" * 120 + "/" + "y" * 110])
-    def test_foreign_and_long_paths_work(self, logic, scene, head, application, tmp_path, name):
+    def test_foreign_and_long_paths_work(self, panel, scene, head, wait, application, tmp_path, model_folder, name):
         folder = tmp_path / name
         folder.mkdir(parents=True)
         application.temporaryPath = str(folder)
-        assert logic.forecast(head("Kopf ü 头"), [1, 2]).years == [0, 1, 2]
-        assert list(folder.iterdir()) == []
+        moved = model_folder.rename(tmp_path / name.partition("/")[0] / "Modell ü 头")
+        panel.ui.modelPath.setCurrentPath(str(moved))
+        panel.ui.scanSelector.setCurrentNode(head("Kopf ü 头"))
+        panel.ui.yearsEdit.text = "1 2"
+        panel.ui.forecastButton.click()
+        wait(lambda: not panel.run.running)
+        assert panel.playback.run is not None, panel.ui.statusLabel.text
+        assert panel.playback.run.years == [0, 1, 2]
+        assert panel.playback.run.browser.GetAttribute("Neuro4D.Scan") == "Kopf ü 头"
+        assert {path.name for path in folder.rglob("*")} <= {"Modell ü 头", "card.json", "weights.safetensors"}
 
 
 class TestMeanwhile:

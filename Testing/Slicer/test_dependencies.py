@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import pytest
+from signatures import SIGNATURES, recorded
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -139,7 +140,7 @@ class TestInstalling:
         dependencies.install(lambda text: True)
         assert extension.calls[0] == "uninstall"
 
-    def test_without_the_extension_it_resumes_after_the_restart(self, panel, dependencies, lacking, pip, application):
+    def test_without_the_extension_it_asks_for_it(self, panel, dependencies, lacking, pip, application):
         from stand_in.application import answering
 
         lacking["nibabel"] = "present"
@@ -148,9 +149,45 @@ class TestInstalling:
             panel.ui.installButton.click()
         assert "Get the PyTorch extension" in panel.ui.statusLabel.text
         assert panel.ui.pyTorchExtensionButton.visible
-        assert dependencies.resumes()
-        lacking["torch"] = "present"
-        assert not dependencies.resumes()
+        assert not dependencies.resumes()  # the extension is still not there
+
+    def test_the_button_gets_the_extension(self, panel, application, lacking):
+        """By the two calls of Slicer's qSlicerExtensionsManagerModel."""
+        asked = []
+        model = types.SimpleNamespace(
+            isExtensionInstalled=lambda name: False,
+            installExtensionFromServer=lambda name, restart=True, update=False: asked.append(name) or True,
+        )
+        application.extensionsManagerModel = lambda: model
+        panel.ui.pyTorchExtensionButton.click()
+        assert asked == ["PyTorch"]
+
+    @pytest.mark.parametrize("agreed", [True, False])
+    def test_after_the_restart_the_installation_goes_on_by_itself(
+        self, panel, forecast_module, dependencies, lacking, pip, extension, application, monkeypatch, agreed
+    ):
+        import slicer
+        from stand_in.application import answering
+
+        application.userSettings().setValue(dependencies.RESUME, "1")  # as the button left it before the restart
+        opened = []
+        monkeypatch.setattr(slicer.util, "mainWindow", lambda: panel.parent)
+        monkeypatch.setattr(slicer.util, "selectModule", opened.append)
+        with answering(agreed) as asked:
+            forecast_module.startUp()
+            forecast_module.startUp()  # the next start of Slicer does not ask again
+        assert opened == ["Neuro4DForecast"] and len(asked) == 1
+        assert (lacking["torch"], lacking["nibabel"]) == (("present",) * 2 if agreed else ("missing",) * 2)
+        assert panel.ui.statusLabel.text == ("All packages are installed." if agreed else "Nothing was installed.")
+
+    def test_a_start_without_that_installs_nothing(self, panel, forecast_module, lacking, monkeypatch):
+        import slicer
+        from stand_in.application import answering
+
+        monkeypatch.setattr(slicer.util, "mainWindow", lambda: panel.parent)
+        with answering(True) as asked:
+            forecast_module.startUp()
+        assert asked == [] and lacking["torch"] == "missing"
 
     def test_a_failing_pip_is_a_sentence(self, dependencies, lacking, extension, monkeypatch, pip):
         import slicer
@@ -166,23 +203,41 @@ class TestInstalling:
 
 
 class TestContracts:
-    """Signatures that we call, looked up where Slicer's own files are at hand (NEURO4D_SLICER_PYTHON)."""
+    """Only what the called functions take; their recorded signatures are Slicer's own where its files are at hand."""
 
-    def test_only_keywords_that_exist_are_passed(self, dependencies):
+    def test_pip_ensure(self, dependencies, lacking, monkeypatch):
+        calls = []
+        packaging = types.SimpleNamespace(pip_ensure=recorded("pip_ensure", calls))
+        monkeypatch.setattr(dependencies, "_packaging", lambda: packaging)
+        dependencies._pip(["nibabel>=5.2"])
+        (call,) = calls
+        assert call["requirements"] == ["nibabel>=5.2"] and call["prompt_install"] is False
+        assert {"constraints", "requester"} <= set(call)
+
+    def test_pip_install_where_there_is_no_pip_ensure(self, dependencies, lacking, monkeypatch):
+        import slicer
+
+        calls = []
+        monkeypatch.setattr(dependencies, "_packaging", lambda: None)
+        monkeypatch.setattr(slicer.util, "pip_install", recorded("pip_install", calls))
+        dependencies._pip(["nibabel>=5.2"])
+        assert calls[0]["requirements"][0] == "--constraint" and calls[0]["requirements"][2:] == ["nibabel>=5.2"]
+
+    def test_install_torch(self, dependencies, lacking, extension):
+        calls = []
+        extension.installTorch = recorded("installTorch", calls)
+        dependencies._torch(repair=False)
+        assert calls == [{"askConfirmation": False, "torchVersionRequirement": ">=2.2"}]
+
+    def test_a_keyword_that_another_version_lacks_is_left_out(self, dependencies):
         wanted = {"askConfirmation": False, "torchVersionRequirement": ">=2.2"}
         assert dependencies.accepted(lambda askConfirmation=True: None, wanted) == {"askConfirmation": False}
         assert dependencies.accepted(lambda **anything: None, wanted) == wanted
 
-    def test_pip_ensure_takes_what_we_give(self, dependencies):
+    @pytest.mark.parametrize("name", ["pip_ensure", "pip_install"])
+    def test_the_record_is_slicers_own_signature(self, dependencies, name):
         packaging = pytest.importorskip("slicer.packaging", reason="needs NEURO4D_SLICER_PYTHON")
-        parameters = inspect.signature(packaging.pip_ensure).parameters
-        assert {"requirements", "constraints", "prompt_install", "requester"} <= set(parameters)
-        assert next(iter(parameters)) == "requirements"
-
-    def test_slicer_util_pip_install_takes_a_list(self, dependencies):
-        import slicer
-
-        assert next(iter(inspect.signature(slicer.util.pip_install).parameters)) == "requirements"
+        assert list(inspect.signature(getattr(packaging, name)).parameters) == SIGNATURES[name].split()
 
 
 def test_every_known_failure_is_a_heading_of_the_documentation(scene, forecast_module):

@@ -3,7 +3,6 @@
 import csv
 import itertools
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,11 +133,62 @@ class TestOtherFormats:
         panel.playback.export(str(tmp_path / "file" / "volumes.csv"))
         assert "could not be written" in panel.ui.statusLabel.text
 
-    def test_every_offered_format_is_written(self, run, tmp_path):
+
+class TestDialogs:
+    """The buttons, with the file that a person would choose in the dialog."""
+
+    @pytest.fixture
+    def choose(self, monkeypatch):
+        import qt
+
+        def chosen(path):
+            asked = []
+            for name in ("getSaveFileName", "getOpenFileName"):
+                monkeypatch.setattr(qt.QFileDialog, name, lambda *given: asked.append(given) or path)
+            return asked
+
+        return chosen
+
+    def test_the_export_button_adds_the_ending_of_the_chosen_format(self, panel, run, tmp_path, choose):
         from Neuro4DForecastLib import Export
 
-        for ending in Export.FORMATS.values():
+        panel.playback.refresh(run)
+        for index, ending in enumerate(Export.FORMATS.values()):
             if ending == ".mp4":
                 continue
-            (first, *_) = Export.export(run, tmp_path / f"f{ending}")
-            assert Path(first).is_file()
+            asked = choose(str(tmp_path / "mine"))
+            panel.ui.exportCombo.setCurrentIndex(index)
+            panel.ui.exportButton.click()
+            assert len(asked) == 1 and (tmp_path / f"mine{ending}").is_file()
+            assert f"mine{ending}" in panel.ui.statusLabel.text
+
+    def test_a_canceled_dialog_writes_nothing(self, panel, run, tmp_path, choose):
+        panel.playback.refresh(run)
+        choose("")
+        panel.ui.exportButton.click()
+        assert list(tmp_path.glob("mine*")) == []
+
+    def test_a_4d_nifti_is_loaded_and_shown(self, panel, run, scene, tmp_path, choose):
+        import slicer
+        from Neuro4DForecastLib import Export
+
+        Export.export(run, tmp_path / "forecast.nii.gz")
+        run.remove()
+        choose(str(tmp_path / "forecast.nii.gz"))
+        panel.ui.loadSequenceButton.click()
+        browser = slicer.util.getNode("forecast browser")
+        assert browser.GetMasterSequenceNode().GetNumberOfDataNodes() == 4
+        red = scene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+        assert red.GetBackgroundVolumeID() == browser.GetProxyNode(browser.GetMasterSequenceNode()).GetID()
+
+    def test_a_file_that_is_none_gives_a_sentence(self, panel, scene, tmp_path, choose, monkeypatch):
+        import slicer
+
+        (tmp_path / "text.nii").write_text("nothing")
+        said = []
+        monkeypatch.setattr(slicer.util, "errorDisplay", said.append)
+        choose(str(tmp_path / "text.nii"))
+        before = scene.GetNumberOfNodes()
+        panel.ui.loadSequenceButton.click()
+        assert scene.GetNumberOfNodes() == before
+        assert "text.nii cannot be read" in said[0]

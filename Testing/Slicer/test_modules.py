@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from signatures import recorded
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -179,9 +180,8 @@ class TestSample:
 
         registered = []
         module = types.ModuleType("SampleData")
-        module.SampleDataLogic = type(
-            "SampleDataLogic", (), {"registerCustomSampleDataSource": staticmethod(lambda **k: registered.append(k))}
-        )
+        register = recorded("registerCustomSampleDataSource", registered)
+        module.SampleDataLogic = type("SampleDataLogic", (), {"registerCustomSampleDataSource": staticmethod(register)})
         monkeypatch.setitem(sys.modules, "SampleData", module)
         SampleScan.register()
         assert registered[0]["sampleName"] == "Neuro4DSampleBrain"

@@ -94,37 +94,6 @@ class TestNodes:
                 source = np.linalg.inv(affine) @ [*transform.TransformPoint(place[:3]), 1]
                 assert np.allclose(source[:3], np.add(index, (shift, 0, 0)), atol=0.02)
 
-    def test_segments_ride_along_with_names_and_colors(self, logic, scan):
-        import slicer
-        from Neuro4DForecastLib import Nodes
-
-        labels = (Nodes.arrayOf(scan) > 250).astype(np.int16)
-        labelmap = slicer.mrmlScene.AddNode(
-            Nodes.volumeNode(labels, Nodes.matrixOf(scan), "labels", "vtkMRMLLabelMapVolumeNode")
-        )
-        segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
-        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(scan)
-        slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labelmap, segmentation)
-        segmentation.GetSegmentation().GetNthSegment(0).SetName("core")
-        made = logic.forecast(scan, years=[1, 2], segmentation=segmentation)
-        made.browser.SetSelectedItemNumber(2)
-        expected = np.zeros_like(labels)
-        expected[:-2] = labels[2:]
-        assert np.array_equal(Nodes.arrayOf(made.proxy("segmentation")), expected)
-        assert made.proxy("segmentation").GetDisplayNode().GetColorNode().GetColorName(1) == "core"
-        from Neuro4DForecastLib import Playback
-
-        assert "Segmentation" in Playback.overlays(made)
-
-    def test_another_modality_rides_along(self, logic, scan, head):
-        from Neuro4DForecastLib import Nodes
-
-        flair = head("FLAIR", "oblique", np.float32)
-        made = logic.forecast(scan, years=[3], others=[flair])
-        made.browser.SetSelectedItemNumber(1)
-        assert made.proxy("other0").GetName() == "FLAIR forecast"
-        assert np.array_equal(Nodes.arrayOf(made.proxy("other0"))[:-3], Nodes.arrayOf(flair)[3:])
-
 
 class TestSavingMemory:
     def test_one_moving_volume_shows_the_same_picture(self, logic, scan, run):

@@ -22,6 +22,7 @@ LOGICS = {
     "Segmentations": "vtkSlicerSegmentationsModuleLogic",
     "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
     "Texts": "vtkSlicerTextsLogic",
+    "Markups": "vtkSlicerMarkupsLogic",
 }
 
 

@@ -1,0 +1,137 @@
+"""What goes with the scan: segmentations, label maps, other modalities, any other node; and a scan out of a sequence."""
+
+import numpy as np
+import pytest
+
+
+def finished(panel, wait, years="1 2"):
+    """Click Forecast and wait; the run."""
+    panel.ui.yearsEdit.text = years
+    panel.ui.forecastButton.click()
+    wait(lambda: not panel.run.running)
+    assert panel.playback.run is not None, panel.ui.statusLabel.text
+    return panel.playback.run
+
+
+@pytest.fixture
+def scan(panel, head):
+    node = head("Scan", "oblique")
+    panel.ui.scanSelector.setCurrentNode(node)
+    return node
+
+
+@pytest.fixture
+def labels(scan):
+    from Neuro4DForecastLib import Nodes
+
+    return (Nodes.arrayOf(scan) > 250).astype(np.int16)
+
+
+def label_map(scene, labels, affine):
+    from Neuro4DForecastLib import Nodes
+
+    return scene.AddNode(Nodes.volumeNode(labels, affine, "labels", "vtkMRMLLabelMapVolumeNode"))
+
+
+def carried(run, labels, year):
+    """The stand-in worker shifts by a voxel a year."""
+    from Neuro4DForecastLib import Nodes
+
+    run.browser.SetSelectedItemNumber(run.years.index(year))
+    expected = np.zeros_like(labels)
+    expected[: len(labels) - year] = labels[year:]
+    return np.array_equal(Nodes.arrayOf(run.proxy("segmentation")), expected)
+
+
+class TestLabels:
+    def test_a_segmentation_keeps_names_and_colors(self, panel, scan, labels, scene, wait):
+        import slicer
+        from Neuro4DForecastLib import Nodes, Playback
+
+        segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(scan)
+        source = label_map(scene, labels, Nodes.matrixOf(scan))
+        slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(source, segmentation)
+        segment = segmentation.GetSegmentation().GetNthSegment(0)
+        segment.SetName("core")
+        segment.SetColor(0.25, 0.5, 0.75)
+        panel.ui.segmentationSelector.setCurrentNode(segmentation)
+        run = finished(panel, wait)
+        assert carried(run, labels, 2)
+        colors, color = run.proxy("segmentation").GetDisplayNode().GetColorNode(), [0.0] * 4
+        colors.GetColor(1, color)
+        assert colors.GetColorName(1) == "core" and color[:3] == pytest.approx([0.25, 0.5, 0.75], abs=0.01)
+        assert "Segmentation" in Playback.overlays(run)
+
+    def test_a_label_map_on_the_scans_voxels(self, panel, scan, labels, scene, wait):
+        from Neuro4DForecastLib import Nodes
+
+        panel.ui.segmentationSelector.setCurrentNode(label_map(scene, labels, Nodes.matrixOf(scan)))
+        assert carried(finished(panel, wait), labels, 1)
+
+    def test_a_label_map_on_other_voxels_is_brought_to_the_scans(self, panel, scan, labels, scene, wait):
+        """Twice as fine, another order of axes and another origin: the nearest label at each voxel of the scan."""
+        from Neuro4DForecastLib import Nodes
+
+        fine = np.pad(labels.repeat(2, 0).repeat(2, 1).repeat(2, 2), 6).transpose(2, 0, 1)[:, ::-1]
+        # Voxel (a, b, c) of `fine` lies at ((last - b) / 2, c / 2, a / 2) of the scan, but for the padding and for half
+        # a fine voxel, since two fine voxels share the place of one.
+        way = np.array([[0, -0.5, 0, (fine.shape[1] - 1 - 6) / 2], [0, 0, 0.5, -3], [0.5, 0, 0, -3], [0, 0, 0, 1.0]])
+        way[:3, 3] -= 0.25
+        panel.ui.segmentationSelector.setCurrentNode(label_map(scene, fine, Nodes.matrixOf(scan) @ way))
+        assert carried(finished(panel, wait), labels, 1)
+
+
+def test_another_modality_rides_along(panel, scan, head, wait):
+    import qt
+    from Neuro4DForecastLib import Nodes
+
+    flair = head("FLAIR", "oblique", np.float32)
+    panel.ui.otherVolumesSelector.setCheckState(flair, qt.Qt.Checked)
+    run = finished(panel, wait, "3")
+    run.browser.SetSelectedItemNumber(1)
+    assert run.proxy("other0").GetName() == "FLAIR forecast"
+    assert np.array_equal(Nodes.arrayOf(run.proxy("other0"))[:-3], Nodes.arrayOf(flair)[3:])
+
+
+def test_a_marked_point_rides_along_by_the_transform(panel, scan, scene, wait):
+    """The worker shows at voxel i what was at i + 2, so a point of the tissue moves two voxels down."""
+    from Neuro4DForecastLib import Nodes
+
+    run = finished(panel, wait)
+    affine = Nodes.matrixOf(scan)
+    points = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "landmark")
+    points.AddControlPoint(*(affine @ [12, 13, 10, 1])[:3])
+    points.SetAndObserveTransformNodeID(run.proxy("transform").GetID())
+    for year in (0, 1, 2):
+        run.browser.SetSelectedItemNumber(year)
+        place = [0.0] * 3
+        points.GetNthControlPointPositionWorld(0, place)
+        assert (np.linalg.inv(affine) @ [*place, 1])[:3] == pytest.approx([12 - year, 13, 10], abs=0.02)
+
+
+def test_a_time_point_of_a_sequence_is_a_scan_like_any_other(panel, head, scene, wait):
+    """The volume that moves with the browser: what it showed when Forecast was pressed is what was forecast."""
+    import slicer
+    from Neuro4DForecastLib import Nodes
+
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "visits")
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+    arrays = []
+    for visit in range(3):
+        node = head(f"visit {visit}")
+        Nodes.arrayOf(node)[:] += np.int16(visit)
+        arrays.append(Nodes.arrayOf(node).copy())
+        sequence.SetDataNodeAtValue(node, f"{visit}")
+        scene.RemoveNode(node)
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+    browser.SetSelectedItemNumber(1)
+    panel.ui.scanSelector.setCurrentNode(browser.GetProxyNode(sequence))
+    panel.ui.yearsEdit.text = "1"
+    panel.ui.forecastButton.click()
+    browser.SetSelectedItemNumber(2)
+    wait(lambda: not panel.run.running)
+    run = panel.playback.run
+    assert np.array_equal(Nodes.arrayOf(run.sequence.GetNthDataNode(0)), arrays[1])
+    assert browser.GetSelectedItemNumber() == 2
