@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors import torch as safetensors
 from torch import Tensor
 
 from neuro4d_lib.data.rate_fields import RateFields, rate_fields
@@ -14,6 +14,7 @@ from neuro4d_lib.data.region_pooling import region_pooling
 from neuro4d_lib.geometry import bspline
 from neuro4d_lib.geometry.spaces import LATTICE
 from neuro4d_lib.progress import Progress
+from neuro4d_lib.training.run_state import write_whole
 
 
 def state_maps(control: Tensor) -> Tensor:
@@ -26,7 +27,7 @@ def write_training_fields(reference: Reference, path: Path, fields: RateFields |
     """Velocity field, pooling weights and a smooth map of every driven region."""
     control = (fields or rate_fields(reference)).control.float()
     tensors = {"fields": control, "pooling": region_pooling(reference), "state_maps": state_maps(control)}
-    save_file({name: value.contiguous() for name, value in tensors.items()}, path)
+    write_whole(path, safetensors.save({name: value.contiguous() for name, value in tensors.items()}))
 
 
 def training_fields(path: Path, progress: Progress) -> Path:

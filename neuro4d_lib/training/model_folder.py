@@ -6,20 +6,29 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from neuro4d_lib.checkpoint import WEIGHTS_FILE, write_card
 from neuro4d_lib.data.reference import build_reference
-from neuro4d_lib.model import ModelConfig
+from neuro4d_lib.errors import InputError
+from neuro4d_lib.model import ModelConfig, TrajectoryModel
 from neuro4d_lib.training.gate import gate_record
 
 
 def make_model_folder(weights: Path, folder: Path, config: ModelConfig, about: dict[str, Any]) -> Path:
     """Weights, reference image, region map, notice and card in one folder. The card says how the network was recalibrated."""
+    network = TrajectoryModel(config)
+    try:
+        network.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise InputError(
+            f"{weights} holds no weights of a model with these settings ({reason}). Give the --config of its run."
+        ) from None
     build_reference().save(folder)
     shutil.copyfile(weights, folder / WEIGHTS_FILE)
-    with safe_open(weights, "pt") as file:
-        if "gate" in file.keys():  # noqa: SIM118 - it is no mapping
-            about = {**about, "recalibration": gate_record(file.get_tensor("gate"))}
+    if not bool((network.gate == 1).all()):
+        about = {**about, "recalibration": gate_record(network.gate)}
     write_card(folder, config, about)
     return folder

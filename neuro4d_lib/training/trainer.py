@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
@@ -211,7 +212,11 @@ def _is_fresh(output: Path) -> bool:
 
 def _build(fields: Path, model_config: ModelConfig, config: TrainingConfig) -> tuple[TrajectoryModel, SimulatedBatches]:
     """The untrained model and the people that it is trained on, both on the CPU."""
-    tensors = safetensors.load_file(fields)
+    try:
+        read = safetensors.load_file(fields)
+        tensors = {name: read[name] for name in ("fields", "pooling", "state_maps")}
+    except (SafetensorError, KeyError) as problem:
+        raise InputError(f"{fields} holds no velocity fields ({problem}). Delete it; it is made again.") from None
     expected = (model_config.modes, 3, *model_config.lattice)
     if tensors["fields"].shape != expected:
         raise InputError(

@@ -1,0 +1,146 @@
+"""The command that trains: train."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuro4d_lib.config import SettingError, read_settings, to_dict
+from neuro4d_lib.errors import InputError
+from neuro4d_lib.progress import JsonLines, Progress, TerminalBar, part, silent
+
+if TYPE_CHECKING:
+    from neuro4d_lib.training.config import RunConfig
+
+_ABOUT: dict[str, Any] = {
+    "name": "simulated-ageing",
+    "version": "0.1.0",
+    "license": "Apache-2.0; reference image and regions under the ICBM 152 notice in NOTICE.txt",
+    "use": "Research use only. Not for diagnosis, treatment or advice.",
+    "training_data": "Simulated people only (neuro4d_lib/data/population.py): published mean rates, assumed spreads. No real scan was used.",
+    "limits": [
+        "Learned from simulated rates of region volumes; says nothing that the published rates do not contain.",
+        "Earlier scans enter by registration, whose errors are larger than the simulated scan noise.",
+        "Lesions, tumours, strokes and growth in childhood are not modelled.",
+    ],
+    "ranges": {"age": [18, 100], "years": [0.25, 10], "past_years": [-8, -0.25]},
+}
+_COMMAND = "python -m neuro4d_lib train --output RUN --config config.json"
+_EXAMPLES = """\
+examples:
+  Everything as the shipped model was trained; run it again after it was interrupted, and it goes on:
+    python -m neuro4d_lib train --output run
+
+  With settings of your own, such as {"training": {"steps": 2000, "people": 24}, "model": {"widths": [16, 32, 48]}}:
+    python -m neuro4d_lib train --output run --config settings.json
+
+  On two GPUs of one machine, each with half of the people of every step:
+    torchrun --nproc_per_node 2 -m neuro4d_lib train --output run --parts 2
+
+  docs/training.md explains the settings and the log. Research use only."""
+
+
+def add_train(commands: Any) -> None:
+    """train: a model on simulated people."""
+    parser = commands.add_parser(
+        "train",
+        help="train a model on simulated people",
+        description="Train a model on simulated people and write a model folder. Run it again to go on where it stopped.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder of the run; model/ in it at the end"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings of training and model, as JSON")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of the network, instead of training.steps")
+    parser.add_argument("--people", type=int, metavar="N", help="simulated people per step, instead of training.people")
+    parser.add_argument("--parts", type=int, metavar="N", help="parts of a step, instead of training.parts")
+    parser.add_argument("--seed", type=int, metavar="N", help="instead of training.seed")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="make the folder of these weights of a run, without training"
+    )
+    parser.add_argument(
+        "--progress", choices=("auto", "json", "none"), default="auto",
+        help="auto: a bar; json: one JSON object a line on the standard output, with the log of every step; none (default: auto)",
+    )  # fmt: skip
+    parser.set_defaults(run=run_train)
+
+
+def run_train(chosen: argparse.Namespace) -> None:
+    from neuro4d_lib.training.trainer import WEIGHTS_FILE
+
+    settings = _settings(chosen)
+    if chosen.weights is not None:
+        if not chosen.weights.is_file():
+            raise InputError(f"There is no file {chosen.weights}. Name the {WEIGHTS_FILE} of a run.")
+        _finish(chosen.weights, chosen.output, settings)
+        return
+    try:
+        _train(chosen, settings)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"Interrupted. {chosen.output} keeps the last checkpoint; the same command goes on from there."
+        ) from None
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+            raise
+        raise InputError(
+            "The memory is full. Start a new run with more --parts, with training.checkpointing, or with fewer people."
+        ) from None
+
+
+def _train(chosen: argparse.Namespace, settings: RunConfig) -> None:
+    from neuro4d_lib.forecasting.inputs import checked_device
+    from neuro4d_lib.training.distributed import joined
+    from neuro4d_lib.training.fields import training_fields
+    from neuro4d_lib.training.trainer import WEIGHTS_FILE, train
+
+    with joined(checked_device(chosen.device)) as group:
+        progress: Progress = silent
+        if group.first and chosen.progress != "none":
+            progress = JsonLines() if chosen.progress == "json" else TerminalBar()
+        fields = chosen.output / "fields.safetensors"
+        if group.first:
+            chosen.output.mkdir(parents=True, exist_ok=True)
+            training_fields(fields, progress)
+        group.wait()
+        train(
+            fields, chosen.output, settings.model, settings.training, group.device,
+            progress=part(progress, 0.01, 0.98),
+            on_step=(lambda entry: progress.event("step", **entry)) if isinstance(progress, JsonLines) else None,
+            group=group,
+        )  # fmt: skip
+        if group.first:
+            _finish(chosen.output / WEIGHTS_FILE, chosen.output, settings, progress)
+
+
+def _settings(chosen: argparse.Namespace) -> RunConfig:
+    """Of the file, or of the run whose weights are named, or the defaults; with what the command line changes."""
+    from neuro4d_lib.training.config import RunConfig
+    from neuro4d_lib.training.trainer import CONFIG_FILE
+
+    file = chosen.config
+    if file is None and chosen.weights is not None and (chosen.weights.parent / CONFIG_FILE).is_file():
+        file = chosen.weights.parent / CONFIG_FILE
+    settings = RunConfig() if file is None else read_settings(file, RunConfig)
+    given = {name: getattr(chosen, name) for name in ("steps", "people", "parts", "seed")}
+    changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        return dataclasses.replace(settings, training=dataclasses.replace(settings.training, **changes))
+    except SettingError as error:
+        raise InputError(f"--{error.key}: {error.problem}") from None
+
+
+def _finish(weights: Path, output: Path, settings: RunConfig, progress: Progress = silent) -> None:
+    from neuro4d_lib.training.model_folder import make_model_folder
+
+    about = {**_ABOUT, "command": _COMMAND, "training": to_dict(settings.training)}
+    folder = make_model_folder(weights, output / "model", settings.model, about)
+    if isinstance(progress, JsonLines):
+        progress.event("done", folder=str(folder))
+        return
+    print(f"Wrote the model folder {folder}. Forecast with it: --model {folder}")
