@@ -29,6 +29,14 @@ _PICKLES = (".pt", ".pth", ".pkl", ".ckpt", ".bin")
 def load_model(folder: Path | None, device: torch.device) -> ForecastModel:
     """Read a model folder and check that it is whole and unaltered; the shipped model where no folder is named."""
     folder = SHIPPED if folder is None else folder
+    network, card = load_network(folder)
+    reference = Reference.load(folder)
+    network.deformation.pooling.copy_(region_pooling(reference))
+    return ForecastModel(network.to(device), reference, card, card["sha256"][WEIGHTS_FILE], device)
+
+
+def load_network(folder: Path) -> tuple[TrajectoryModel, dict[str, Any]]:
+    """The network of a model folder and its card, on the CPU; `deformation.pooling` is still to be filled in."""
     if folder.suffix in _PICKLES:
         raise InputError(
             f"The model {folder} is a pickle, which could run any code. Expected a model folder with {WEIGHTS_FILE}."
@@ -54,10 +62,7 @@ def load_model(folder: Path | None, device: torch.device) -> ForecastModel:
     except (SafetensorError, RuntimeError) as problem:
         raise InputError(f"The weights of {folder} do not fit its card: {str(problem).splitlines()[0]}") from None
     del unexpected
-    reference = Reference.load(folder)
-    network.deformation.pooling.copy_(region_pooling(reference))
-    network.requires_grad_(False).eval().to(device)
-    return ForecastModel(network, reference, card, card["sha256"][WEIGHTS_FILE], device)
+    return network.requires_grad_(False).eval(), card
 
 
 def write_card(folder: Path, config: ModelConfig, about: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import neuro4d_lib
-from neuro4d_lib.cli_models import add_known_truth, add_sample, add_simulate, add_train
+from neuro4d_lib.cli_evaluation import add_known_truth
+from neuro4d_lib.cli_models import add_sample, add_simulate, add_train
 from neuro4d_lib.cli_population import add_population, add_reality_check
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import JsonLines, Progress, TerminalBar, silent

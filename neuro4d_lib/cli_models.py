@@ -1,4 +1,4 @@
-"""Commands that make models and the people they learn from: simulate, train, known-truth."""
+"""Commands that make models and the people they learn from: simulate, train."""
 
 from __future__ import annotations
 
@@ -144,40 +144,3 @@ def run_train(chosen: argparse.Namespace) -> None:
         raise InputError(f"There is no file {weights}. Name the weights.safetensors of a run.")
     folder = make_model_folder(weights, chosen.output / "model", config, about)
     print(f"Wrote the model folder {folder}. Forecast with it: --model {folder}")
-
-
-def add_known_truth(commands: Any) -> None:
-    """known-truth: a model against the exact best forecast of simulated people."""
-    parser = commands.add_parser(
-        "known-truth",
-        help="score a model against the exact best forecast of simulated people",
-        description="Draw futures for simulated people whose law is known and compare them with the exact best forecast.",
-    )
-    parser.add_argument("--model", type=Path, metavar="DIR", help="model folder (default: the shipped model)")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for scores.csv and scores.md")
-    parser.add_argument("--people", type=int, default=1000, help="simulated people (default: 1000)")
-    parser.add_argument("--draws", type=int, default=16, help="futures for each (default: 16)")
-    parser.add_argument("--scans", type=int, nargs="+", default=[1, 2, 3, 5], help="scans a person (default: 1 2 3 5)")
-    parser.add_argument("--steps", type=int, help="denoising steps (default: the model's own)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.set_defaults(run=run_known_truth)
-
-
-def run_known_truth(chosen: argparse.Namespace) -> None:
-    if chosen.people < 10 or chosen.draws < 2 or not all(1 <= scans <= 8 for scans in chosen.scans):
-        raise InputError("Expected at least 10 people, 2 draws, and 1 to 8 scans.")
-    import torch
-
-    from neuro4d_lib.applications.known_truth_scores import score_model
-    from neuro4d_lib.checkpoint import load_model
-    from neuro4d_lib.progress import TerminalBar
-
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if chosen.device == "auto" else chosen.device
-    model = load_model(chosen.model, torch.device(name))
-    score_model(
-        model, chosen.output, people=chosen.people, draws=chosen.draws, scans=chosen.scans, steps=chosen.steps,
-        progress=TerminalBar(),
-    )  # fmt: skip
-    print(
-        f"Wrote {chosen.output / 'scores.csv'} and {chosen.output / 'scores.md'}. Simulated people; no evidence about real ones."
-    )

@@ -8,6 +8,7 @@ from neuro4d_lib.applications.score_table import (
     COLUMNS,
     Cases,
     Score,
+    jackknife,
     pivot,
     ratio_of_sums,
     read_scores,
@@ -73,6 +74,19 @@ class TestFile:
         (tmp_path / "bad.csv").write_text(",".join(COLUMNS) + "\ncrps,x,2,CN,many,model,1,1,1\n")
         with pytest.raises(InputError, match=r"line 2: .*many"):
             read_scores(tmp_path / "bad.csv")
+
+
+class TestJackknife:
+    def test_of_a_ratio_is_the_ratio_of_sums(self, rng):
+        parts, subject = rng.normal(3, 1, (2, 60)), np.repeat(np.arange(30), 2)
+        parts[0, 3] = np.nan
+        value, error, n = jackknife(parts, subject, lambda sums: sums[0] / sums[1])
+        expected = ratio_of_sums(*parts, subject)
+        assert (value, n) == (pytest.approx(expected[0]), expected[2])
+        assert error == pytest.approx(expected[1], rel=0.05)
+
+    def test_no_case(self):
+        assert np.isnan(jackknife(np.full((2, 3), np.nan), np.arange(3), lambda sums: sums[0])[0])
 
 
 class TestRatioOfSums:

@@ -6,7 +6,7 @@ import pytest
 from neuro4d_lib.applications.figures import draw_scores
 from neuro4d_lib.applications.score_report import render_scores
 from neuro4d_lib.applications.score_table import ALL, Cases, select
-from neuro4d_lib.applications.scoring import Ensemble, Gaussian, score_changes
+from neuro4d_lib.applications.scoring import Futures, Gaussian, score_changes, score_pit
 from neuro4d_lib.errors import InputError
 
 N, SIGNAL_SD, NOISE_SD, MEAN = 4000, 0.02, 0.015, -0.03
@@ -25,7 +25,7 @@ def world():
         "exact": Gaussian(MEAN + signal, NOISE_SD * spread),
         "group_rate": Gaussian(MEAN * spread, np.hypot(SIGNAL_SD, NOISE_SD) * spread),
         "copy_last": Gaussian(0 * spread),
-        "model": Ensemble(MEAN + signal + rng.normal(0, NOISE_SD, (40, *shape))),
+        "model": Futures(MEAN + signal + rng.normal(0, NOISE_SD, (40, *shape))),
     }
     rows = [
         row
@@ -89,7 +89,64 @@ class TestScoreChanges:
         assert score_changes(cases, "personal_slope", nothing, truth, forecasts["group_rate"], forecasts["exact"]) == []
 
 
+class TestPit:
+    def test_is_uniform_for_a_calibrated_forecast_and_says_what_is_wrong_with_others(self, world):
+        _, cases, truth, forecasts = world
+        exact = forecasts["exact"]
+        wide, high = Gaussian(exact.mean, 2 * exact.sd), Gaussian(exact.mean + exact.sd, exact.sd)
+        rows = [
+            r for name, f in {**forecasts, "wide": wide, "high": high}.items() for r in score_pit(cases, name, f, truth)
+        ]
+        for method in ("exact", "group_rate", "model"):
+            for i in range(1, 11):
+                row = cell((rows,), f"pit_tenth_{i}", method)
+                assert abs(row.value - 0.1) < 4 * row.standard_error
+        assert cell((rows,), "pit_dispersion", "exact").value == pytest.approx(1, abs=0.06)
+        assert cell((rows,), "pit_dispersion", "wide").value < 0.6
+        assert cell((rows,), "pit_bias", "high").value == pytest.approx(-0.26, abs=0.02)  # Phi(-1 / sqrt 2) - 1/2
+        assert not select(rows, method="copy_last")
+
+
+class TestThreeWays:
+    def test_the_error_of_the_brain_and_of_the_rate_follow_from_that_of_the_region(self, world):
+        _, cases, truth, forecasts = world
+        years = np.full(truth.shape[:2], 4.0)
+        rows = score_changes(
+            cases,
+            "m",
+            forecasts["exact"],
+            truth,
+            forecasts["group_rate"],
+            years=years,
+            share_of_brain=np.array([0.1, 0.5]),
+        )
+        own, brain = cell((rows,), "volume_error_percent", "m"), cell((rows,), "volume_error_percent_of_brain", "m")
+        assert brain.value == pytest.approx(own.value / 10)
+        expected = 100 * NOISE_SD * np.sqrt(2 / np.pi) / 4
+        assert cell((rows,), "rate_error_percent_per_year", "m").value == pytest.approx(expected, rel=0.05)
+
+    def test_correlation_and_amplitude(self, world):
+        power, signal = MEAN**2 + SIGNAL_SD**2 + NOISE_SD**2, MEAN**2 + SIGNAL_SD**2
+        r, m = cell(world, "pattern_correlation", "exact"), cell(world, "amplitude_ratio", "exact")
+        assert abs(r.value - np.sqrt(signal / power)) < 4 * r.standard_error < 0.03
+        assert abs(m.value - np.sqrt(signal / power)) < 4 * m.standard_error < 0.05
+        assert not select(world[0], metric="pattern_correlation", method="copy_last")
+
+
 class TestReport:
+    def test_tables_without_rows_are_left_out(self, world):
+        of_scans = [row for row in world[0] if row.scans is not None]
+        text = render_scores(of_scans, "t", "c")
+        assert "| region | horizon_years | n |" not in text
+        assert "By horizon:" in text and "| hippocampus | 1 | 3 |" in text
+        assert render_scores([], "t", "c").count("|") == 0
+
+    def test_shows_the_pit_histogram(self, world):
+        _, cases, truth, forecasts = world
+        text = render_scores(score_pit(cases, "exact", forecasts["exact"], truth), "t", "c")
+        line = next(s for s in text.splitlines() if s.startswith("| exact | hippocampus | 1 |"))
+        assert sum(float(part) for part in line.split("|")[4:14]) == pytest.approx(100, abs=0.6)
+
     def test_shows_value_error_and_n_by_region_and_horizon(self, world):
         text = render_scores(world[0], "Simulated people", "python -m neuro4d_lib evaluate")
         assert text.startswith("# Simulated people\n\nMade by `python -m neuro4d_lib evaluate`.")

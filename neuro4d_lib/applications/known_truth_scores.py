@@ -2,153 +2,212 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from neuro4d_lib.applications import baselines
-from neuro4d_lib.applications.known_truth import (
-    HORIZONS,
-    Cases,
-    exact_posterior,
-    model_futures,
-    simulate_cases,
-)
+from neuro4d_lib.applications.known_truth import HORIZONS, Cases, exact_posterior, model_futures, simulate_cases
 from neuro4d_lib.applications.line_law import People
-from neuro4d_lib.applications.score_report import render_scores
+from neuro4d_lib.applications.score_table import ALL, Score
 from neuro4d_lib.applications.score_table import Cases as Cells
-from neuro4d_lib.applications.score_table import write_scores, write_whole
-from neuro4d_lib.applications.scoring import Distribution, Gaussian, score_changes
+from neuro4d_lib.applications.scoring import Distribution, Futures, Gaussian, score_changes, score_pit
 from neuro4d_lib.data.population import Population
 from neuro4d_lib.data.records import DIAGNOSES
 from neuro4d_lib.data.reference import Reference
 from neuro4d_lib.data.regions import DRIVEN, REGIONS
-from neuro4d_lib.forecasting.ensemble import student_t_quantile
-from neuro4d_lib.metrics import calibration
-from neuro4d_lib.model import ForecastModel
-from neuro4d_lib.progress import Progress, silent
+from neuro4d_lib.errors import InputError
+from neuro4d_lib.model import TrajectoryModel
+from neuro4d_lib.progress import Progress, part, silent
 from neuro4d_lib.training.fields import state_maps
 from neuro4d_lib.training.simulated import SimulatedBatches
 
 # Both sides together and the large sums: the table of all 29 regions would be ten times as long.
 SCORED = ("hippocampus", "entorhinal_cortex", "amygdala", "lateral_ventricle", "cortex", "white_matter", "whole_brain",
           "thalamus", "caudate")  # fmt: skip
-SIMPLE = ("copy_last", "group_rate", "personal_slope", "shrunk_slope")
-_SEED = 777
+SIMPLE = tuple(baselines.METHODS)
+NEEDS_TWO_SCANS = ("personal_slope", "registration_extrapolation")
+TRAINING_PEOPLE, TRAINING_SCANS = 3000, 8
+_SEED, _TRAINING_SEED, NOISE_SEED = 777, 1, 5
 
 
 @dataclass(frozen=True)
-class Futures:
-    """samples [M, N, H, R] with the bands that a forecast states: Student's t around their mean."""
+class Request:
+    """Whose futures are drawn, and how.
 
-    samples: np.ndarray
+    Attributes:
+        people, draws: how many, and how many futures of each.
+        scans: numbers of scans, the latest among them.
+        steps: denoising steps; the model's own where None.
+    """
 
-    @property
-    def mean(self) -> np.ndarray:
-        return self.samples.mean(axis=0)
-
-    def crps(self, truth: np.ndarray) -> np.ndarray:
-        return calibration.crps_ensemble(self.samples, truth)
-
-    def band(self, level: float) -> tuple[np.ndarray, np.ndarray]:
-        count = len(self.samples)
-        half = (
-            student_t_quantile((1 + level) / 2, count - 1) * self.samples.std(axis=0, ddof=1) * (1 + 1 / count) ** 0.5
-        )
-        return self.mean - half, self.mean + half
+    people: int
+    draws: int
+    scans: tuple[int, ...]
+    steps: int | None = None
 
 
-def score_model(
-    model: ForecastModel,
+def scored_cases(request: Request, scans: int) -> Cases:
+    """The people who are scored, the same for every number of scans; none of them was trained on."""
+    return simulate_cases(Population(), request.people, scans, torch.Generator().manual_seed(_SEED))
+
+
+def draw_futures(
+    network: TrajectoryModel,
+    sha256: str,
     output: Path,
-    *,
-    people: int,
-    draws: int,
-    scans: Sequence[int],
-    steps: int | None = None,
+    request: Request,
+    device: torch.device,
     progress: Progress = silent,
 ) -> None:
-    """Draw futures of the test people (kept in `output`, so that scoring can be repeated) and write scores.csv and scores.md."""
+    """Draw what is not yet in `output`, a file for every number of scans: a run that was ended goes on with the next.
+
+    Needs PyTorch and safetensors alone.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    population = Population()
-    batches = SimulatedBatches(
-        population, model.network.deformation, state_maps(model.network.deformation.fields.cpu())
+    batches = SimulatedBatches(Population(), network.deformation, state_maps(network.deformation.fields.cpu()))
+    for i, count in enumerate(request.scans):
+        path, cases = futures_file(output, count), scored_cases(request, count)
+        if path.is_file():
+            read_futures(path, sha256, request, cases)
+            continue
+        told = part(progress, i / len(request.scans), (i + 1) / len(request.scans))
+        rates = model_futures(
+            network, batches, cases, request.draws, torch.Generator().manual_seed(NOISE_SEED), device, request.steps,
+            progress=told,
+        )  # fmt: skip
+        tensors = {"rates": rates.float().contiguous(), "mean_truth": cases.truth.mean(dim=0).float()}
+        temporary = path.with_suffix(".part")
+        save_file(tensors, temporary, {"model": sha256, "steps": str(request.steps)})
+        os.replace(temporary, path)
+
+
+def futures_file(output: Path, scans: int) -> Path:
+    """Where the futures of people with so many scans are kept."""
+    return output / f"futures_{scans}.safetensors"
+
+
+def read_futures(path: Path, sha256: str, request: Request, cases: Cases) -> Tensor:
+    """Rates [draws, N, H, R] that were drawn before, if they are of this model, these people and these steps."""
+    with safe_open(path, framework="pt") as file:
+        said, names = file.metadata() or {}, set(file.keys())
+        rates = file.get_tensor("rates")
+        mean_truth = file.get_tensor("mean_truth") if "mean_truth" in names else torch.zeros(0)
+    expected = (request.draws, *cases.truth.shape)
+    same_people = mean_truth.shape == cases.truth.shape[1:] and torch.allclose(
+        mean_truth.double(), cases.truth.mean(dim=0), atol=1e-6
     )
-    rows, names = [], (*(region.name for region in DRIVEN), *SCORED)
-    weights = _weights(model.reference)
-    fitted = {
-        name: baselines.fit(
-            name, _as_people(simulate_cases(population, 3000, 8, torch.Generator().manual_seed(1)), weights)
+    if (
+        rates.shape != expected
+        or not same_people
+        or said.get("model") != sha256
+        or said.get("steps") != str(request.steps)
+    ):
+        raise InputError(
+            f"{path} holds futures of another model, of other people or with another number of steps. "
+            "Choose a new folder, or remove the file to draw it again."
         )
-        for name in SIMPLE
+    return rates
+
+
+def some_courses(sha256: str, output: Path, request: Request, count: int) -> Tensor:
+    """The first future of the first people with the fewest scans: rates [count, H, R]."""
+    scans = request.scans[0]
+    rates = read_futures(futures_file(output, scans), sha256, request, scored_cases(request, scans))
+    return rates[0, :count]
+
+
+def score_futures(
+    sha256: str, reference: Reference, output: Path, request: Request, progress: Progress = silent
+) -> list[Score]:
+    """All rows of the table, from the futures in `output`; needs scipy and statsmodels."""
+    weights = region_shares(reference)
+    fitted = fitted_baselines(weights, part(progress, 0.0, 0.6))
+    rows: list[Score] = []
+    for i, count in enumerate(request.scans):
+        progress(0.6 + 0.4 * i / len(request.scans), f"Scoring people with {count} scans")
+        cases = scored_cases(request, count)
+        rates = read_futures(futures_file(output, count), sha256, request, cases)
+        rows += score_cases(cases, rates, weights, fitted, brain_shares(reference))
+    return rows
+
+
+def score_cases(
+    cases: Cases, rates: Tensor, weights: Tensor, fitted: dict[str, baselines.Forecaster], share_of_brain: np.ndarray
+) -> list[Score]:
+    """Rows of people with one number of scans, of the model, the exact forecast and the simple ones."""
+    people, scans = len(cases.past), cases.past.shape[1] + 1
+    horizons = torch.tensor(HORIZONS, dtype=torch.float64)[:, None]
+    truth = ((cases.truth * horizons) @ weights.T).numpy()
+    past = as_people(cases, weights)
+    exact = exact_forecast(cases, weights)
+    forecasts: dict[str, Distribution] = {
+        "model": Futures(((rates.double() * horizons) @ weights.T).numpy()),
+        "exact": exact,
     }
-    for i, count in enumerate(scans):
-        cases = simulate_cases(population, people, count, torch.Generator().manual_seed(_SEED))
-        saved = output / f"futures_{count}.safetensors"
-        if saved.is_file():
-            rates = load_file(saved)["rates"]
-        else:
-            rates = model_futures(
-                model.network, batches, cases, draws, torch.Generator().manual_seed(5), model.device, steps,
-                progress=lambda done, text, i=i: progress((i + done) / len(scans), text),  # type: ignore[misc]
-            )  # fmt: skip
-            save_file({"rates": rates.float().contiguous()}, saved)
-        horizons = torch.tensor(HORIZONS, dtype=torch.float64)[:, None]
-        truth = ((cases.truth * horizons) @ weights.T).numpy()
-        posterior = exact_posterior(population, cases)
-        exact = Gaussian(
-            ((posterior.mean * horizons) @ weights.T).numpy(), _exact_sd(posterior.root, weights, horizons)
-        )
-        past = _as_people(cases, weights)
-        ahead = np.tile(np.array(HORIZONS), (people, 1))
-        forecasts: dict[str, Distribution] = {
-            "model": Futures(((rates.double() * horizons) @ weights.T).numpy()),
-            "exact": exact,
-        }
-        for name in SIMPLE:
-            if name == "personal_slope" and count < 2:
-                continue
-            prediction = fitted[name](past, ahead)
+    for name, forecaster in fitted.items():
+        if scans > 1 or name not in NEEDS_TWO_SCANS:
+            prediction = forecaster(past, np.tile(np.array(HORIZONS), (people, 1)))
             forecasts[name] = Gaussian(prediction.mean, prediction.sd)
-        cells = Cells(names, HORIZONS, np.arange(people), past.diagnosis, np.full(people, count))
-        for name, forecast in forecasts.items():
-            rows += [
-                row
-                for row in score_changes(cells, name, forecast, truth, forecasts["group_rate"], exact)
-                if row.scans is not None and row.region in SCORED
-            ]
-    write_scores(output / "scores.csv", rows)
-    title = f"Known-truth benchmark: {people} simulated people"
-    command = f"python -m neuro4d_lib known-truth --people {people} --draws {draws} --scans {' '.join(map(str, scans))}"
-    write_whole(output / "scores.md", render_scores(rows, title, command))
+    cells = Cells(SCORED, HORIZONS, np.arange(people), past.diagnosis, np.full(people, scans))
+    group_rate, rows = forecasts["group_rate"], []
+    for name, forecast in forecasts.items():
+        rows += score_changes(cells, name, forecast, truth, group_rate, exact, share_of_brain=share_of_brain)
+        if name in ("model", "exact"):
+            rows += [row for row in score_pit(cells, name, forecast, truth) if row.diagnosis == ALL]
+    return [row for row in rows if row.scans is not None]
 
 
-def _weights(reference: Reference) -> Tensor:
-    """Log-volume change of regions and aggregates, to first order, from that of the driven regions: [R + A, R]."""
+def exact_forecast(cases: Cases, weights: Tensor) -> Gaussian:
+    """The best possible forecast of the log-volume changes of sums of regions, weights [A, R]: [N, H, A]."""
+    horizons = torch.tensor(HORIZONS, dtype=torch.float64)[:, None]
+    posterior = exact_posterior(Population(), cases)
+    frames = posterior.root.reshape(len(cases.past), len(HORIZONS), weights.shape[1], -1)
+    sd = (weights @ frames).square().sum(dim=-1).sqrt() * horizons
+    return Gaussian(((posterior.mean * horizons) @ weights.T).numpy(), sd.numpy())
+
+
+def fitted_baselines(weights: Tensor, progress: Progress = silent) -> dict[str, baselines.Forecaster]:
+    """The simple forecasters, each fitted to 3000 other people with eight scans."""
+    training = training_people(weights)
+    fitted = {}
+    for i, name in enumerate(SIMPLE):
+        progress(i / len(SIMPLE), f"Fitting {name} to {TRAINING_PEOPLE} other people")
+        fitted[name] = baselines.fit(name, training)
+    return fitted
+
+
+def training_people(weights: Tensor) -> People:
+    """Whom the simple forecasters learn from."""
+    generator = torch.Generator().manual_seed(_TRAINING_SEED)
+    return as_people(simulate_cases(Population(), TRAINING_PEOPLE, TRAINING_SCANS, generator), weights)
+
+
+def region_shares(reference: Reference) -> Tensor:
+    """Log-volume change of SCORED, to first order, from that of the driven regions: [A, R]."""
     driven = len(DRIVEN)
-    shares = np.stack([reference.aggregates[name][:driven] for name in SCORED])
     if any(reference.aggregates[name][driven:].any() for name in SCORED) or len(REGIONS) != driven + 1:
         raise ValueError("An aggregate holds a region that is not driven.")
-    return torch.cat([torch.eye(driven, dtype=torch.float64), torch.from_numpy(shares)])
+    return torch.from_numpy(np.stack([reference.aggregates[name][:driven] for name in SCORED]))
 
 
-def _as_people(cases: Cases, weights: Tensor) -> People:
-    """The scans of the cases as measured log-volumes, those of the latest scan being 0."""
-    changes = (cases.seen * cases.past[..., None]) @ weights.T
-    last = torch.zeros_like(changes[:, :1]) if changes.shape[1] else torch.zeros(len(changes), 1, len(weights))
-    volumes = torch.cat([changes, last], dim=1).numpy()
+def brain_shares(reference: Reference) -> np.ndarray:
+    """Volume of SCORED per volume of the whole brain, in the reference: [A]."""
+    volumes = np.array([reference.volumes_mm3[reference.aggregates[name] > 0].sum() for name in SCORED])
+    return np.asarray(volumes / volumes[SCORED.index("whole_brain")])
+
+
+def as_people(cases: Cases, weights: Tensor) -> People:
+    """The scans of the cases as measured log-volumes against the reference."""
+    changes = cases.seen * cases.past[..., None]
+    last = torch.zeros(len(changes), 1, weights.shape[1], dtype=torch.float64)
+    volumes = cases.seen_state[:, None] + torch.cat([changes, last], dim=1)
     years = torch.cat([cases.past, torch.zeros(len(volumes), 1, dtype=torch.float64)], dim=1).numpy()
     diagnosis = np.array([DIAGNOSES[int(d)] for d in cases.covariates[:, 4]])
-    return People(years, volumes, cases.covariates[:, 0].numpy(), diagnosis)
-
-
-def _exact_sd(root: Tensor, weights: Tensor, horizons: Tensor) -> np.ndarray:
-    """[N, H, R + A] of the log-volume change."""
-    people, horizon_count, regions = len(root), len(horizons), weights.shape[1]
-    frames = root.reshape(people, horizon_count, regions, -1)
-    return ((weights @ frames).square().sum(dim=-1).sqrt() * horizons).numpy()
+    return People(years, (volumes @ weights.T).numpy(), cases.covariates[:, 0].numpy(), diagnosis)

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -71,6 +71,23 @@ class Cases:
         """
         return self._rows(metric, method, numerator, denominator, None)
 
+    def patterns(
+        self, prefix: str, method: str, true_power: np.ndarray, predicted_power: np.ndarray, product: np.ndarray
+    ) -> list[Score]:
+        """Pattern correlation r and amplitude ratio m of changes, the parts of the skill: skill = r^2 - (r - m)^2.
+
+        Args:
+            true_power, predicted_power, product: d_true^2, d_pred^2 and d_true d_pred (or sums of them), [N, H, R].
+        """
+        parts = np.stack([true_power, predicted_power, product])
+        rows = []
+        for metric, function in (("pattern_correlation", _correlation), ("amplitude_ratio", _amplitude)):
+            for cell, chosen, h, r in self._cells():
+                value, error, n = jackknife(parts[:, chosen, h, r], self.subject[chosen], function)
+                if np.isfinite(value):
+                    rows.append(Score(prefix + metric, *cell, method, value, error, n))
+        return rows
+
     def _rows(
         self, metric: str, method: str, numerator: np.ndarray, denominator: np.ndarray, claimed: float | None
     ) -> list[Score]:
@@ -80,16 +97,20 @@ class Cases:
                 f"{metric} of {method}: expected cases x horizons x regions {shape}, found {numerator.shape}."
             )
         rows = []
+        for cell, chosen, h, r in self._cells():
+            value, error, n = ratio_of_sums(numerator[chosen, h, r], denominator[chosen, h, r], self.subject[chosen])
+            if claimed is not None and n:
+                error = float(np.sqrt(claimed * (1 - claimed) / n))
+            if n:
+                rows.append(Score(metric, *cell, method, value, error, n))
+        return rows
+
+    def _cells(self) -> Iterable[tuple[tuple[str, float, str, int | None], np.ndarray, int, int]]:
+        """(region, horizon, diagnosis, scans), which cases [N], and the places of horizon and region."""
         for diagnosis, scans, chosen in self._groups():
-            of_subject = self.subject[chosen]
             for h, horizon in enumerate(self.horizons):
                 for r, region in enumerate(self.regions):
-                    value, error, n = ratio_of_sums(numerator[chosen, h, r], denominator[chosen, h, r], of_subject)
-                    if claimed is not None and n:
-                        error = float(np.sqrt(claimed * (1 - claimed) / n))
-                    if n:
-                        rows.append(Score(metric, region, float(horizon), diagnosis, scans, method, value, error, n))
-        return rows
+                    yield (region, float(horizon), diagnosis, scans), chosen, h, r
 
     def _groups(self) -> Iterable[tuple[str, int | None, np.ndarray]]:
         for diagnosis in [*np.unique(self.diagnosis).tolist(), ALL]:
@@ -115,6 +136,39 @@ def ratio_of_sums(numerator: np.ndarray, denominator: np.ndarray, subject: np.nd
     residual = np.bincount(which, over - ratio * under)
     error = np.sqrt(n / (n - 1) * np.square(residual).sum()) / abs(under.sum()) if n > 1 else float("nan")
     return ratio, float(error), n
+
+
+def jackknife(
+    parts: np.ndarray, subject: np.ndarray, function: Callable[[np.ndarray], np.ndarray]
+) -> tuple[float, float, int]:
+    """A function of sums over cases, its standard error by leaving out one subject at a time, and their number.
+
+    Args:
+        parts: [P, N] whose sums [P] over cases the function takes; NaN does not count.
+        function: [P, ...] -> [...].
+    """
+    counted = np.isfinite(parts).all(axis=0)
+    subjects, which = np.unique(subject[counted], return_inverse=True)
+    n = len(subjects)
+    if n == 0:
+        return float("nan"), float("nan"), 0
+    of_subject = np.stack([np.bincount(which, part[counted], minlength=n) for part in parts])
+    total = of_subject.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(function(total))
+        without = function(total[:, None] - of_subject)
+    error = float(np.sqrt((n - 1) / n * np.square(without - without.mean()).sum())) if n > 1 else float("nan")
+    return value, error, n
+
+
+def _correlation(sums: np.ndarray) -> np.ndarray:
+    true_power, predicted_power, product = sums
+    return np.asarray(product / np.sqrt(np.maximum(true_power * predicted_power, 0)))
+
+
+def _amplitude(sums: np.ndarray) -> np.ndarray:
+    true_power, predicted_power, _ = sums
+    return np.asarray(np.sqrt(np.maximum(predicted_power, 0) / true_power))
 
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
@@ -175,7 +229,7 @@ def _to_text(value: object, column: str) -> str:
     if value is None:
         return ALL
     if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.6g}"
+        return "" if np.isnan(value) else f"{value:.5g}"
     return str(value)
 
 

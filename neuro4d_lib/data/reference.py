@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import nibabel
 import numpy as np
 
 from neuro4d_lib.data.regions import AGGREGATES, REGIONS, label_regions
@@ -83,6 +82,8 @@ class Reference:
 
     def save(self, folder: Path) -> None:
         """Write image, labels, table of regions and licence notice into an existing or new folder."""
+        import nibabel
+
         folder.mkdir(parents=True, exist_ok=True)
         image = nibabel.Nifti1Image(np.rint(self.image * _WHITE).astype(np.uint8), self.grid.affine)
         image.header.set_slope_inter(1 / _WHITE, 0)
@@ -97,6 +98,8 @@ class Reference:
     @staticmethod
     def load(folder: Path) -> Reference:
         """Read what `save` wrote."""
+        import nibabel  # here, so that training and drawing on a bare machine need PyTorch and safetensors alone
+
         for name in (IMAGE_FILE, REGIONS_FILE, TABLE_FILE):
             if not (folder / name).is_file():
                 raise InputError(f"{folder} has no {name}; expected a folder of a model. Build or download it again.")

@@ -1,0 +1,156 @@
+"""Commands that say how good a model is: known-truth, evaluate."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from neuro4d_lib.errors import InputError
+from neuro4d_lib.progress import part
+
+_FIGURE_REGIONS = ("hippocampus", "lateral_ventricle", "entorhinal_cortex", "whole_brain")
+
+
+def add_known_truth(commands: Any) -> None:
+    """known-truth: a model against the exact best forecast of simulated people."""
+    parser = commands.add_parser(
+        "known-truth",
+        help="score a model against the exact best forecast of simulated people",
+        description="Draw futures for simulated people whose law is known, and compare them with the exact best forecast "
+        "and the simple ones. Futures that lie in the output folder are not drawn again.",
+        epilog="On a bare GPU machine with PyTorch, safetensors and scipy alone: --draw-only or --compare-steps, with "
+        "--fields FILE. Then score at home with the same --output.",
+    )
+    parser.add_argument("--model", type=Path, metavar="DIR", help="model folder (default: the shipped model)")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder for scores.csv, scores.md and scores.png"
+    )
+    parser.add_argument("--people", type=int, default=1000, help="simulated people (default: 1000)")
+    parser.add_argument("--draws", type=int, default=16, help="futures for each (default: 16)")
+    parser.add_argument("--scans", type=int, nargs="+", default=[1, 2, 3, 5], help="scans a person (default: 1 2 3 5)")
+    parser.add_argument("--steps", type=int, help="denoising steps (default: the model's own)")
+    parser.add_argument(
+        "--courses", type=int, default=8, help="courses followed on the voxels of the reference (default: 8; 0: none)"
+    )
+    parser.add_argument("--draw-only", action="store_true", help="draw the futures, and score them another time")
+    parser.add_argument(
+        "--compare-steps", type=int, nargs="+", metavar="STEPS", help="only print what so many denoising steps score"
+    )
+    parser.add_argument(
+        "--fields", type=Path, metavar="FILE", help="fields.safetensors of a training run, to draw from"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.set_defaults(run=run_known_truth)
+
+
+def run_known_truth(chosen: argparse.Namespace) -> None:
+    """Draw, then score, or only one of the two."""
+    if chosen.people < 10 or chosen.draws < 2 or not all(1 <= scans <= 8 for scans in chosen.scans):
+        raise InputError("Expected at least 10 people, 2 draws, and 1 to 8 scans.")
+    if any(steps < 1 for steps in [*(chosen.compare_steps or []), chosen.steps or 1]) or chosen.courses < 0:
+        raise InputError("Expected 1 denoising step or more, and 0 courses or more.")
+    import torch
+
+    from neuro4d_lib import checkpoint
+    from neuro4d_lib.applications import known_truth_scores
+    from neuro4d_lib.progress import TerminalBar
+
+    device = torch.device(
+        ("cuda" if torch.cuda.is_available() else "cpu") if chosen.device == "auto" else chosen.device
+    )
+    scans = tuple(sorted(set(chosen.scans)))
+    request = known_truth_scores.Request(chosen.people, chosen.draws, scans, chosen.steps)
+    draws_only = chosen.draw_only or chosen.compare_steps is not None
+    if not draws_only:
+        _need("scipy", "statsmodels", "matplotlib")
+    network, sha256 = _network(chosen.model, chosen.fields if draws_only else None)
+    network.to(device)
+    progress = TerminalBar()
+    if chosen.compare_steps is not None:
+        _print_steps(network, request, sorted(set(chosen.compare_steps)), device, chosen.output, progress)
+        return
+    end = 1.0 if draws_only else 0.8
+    known_truth_scores.draw_futures(network, sha256, chosen.output, request, device, part(progress, 0.0, end))
+    if draws_only:
+        print(f"Drew the futures in {chosen.output}. Score them with the same command without --draw-only.")
+        return
+    _score_known_truth(chosen, request, checkpoint.load_model(chosen.model, torch.device("cpu")), progress)
+
+
+def _network(folder: Path | None, fields: Path | None) -> tuple[Any, str]:
+    """The network and the hash of its weights; the regions come from the reference anatomy, or from `fields`."""
+    import torch
+
+    from neuro4d_lib import checkpoint
+
+    if fields is None:
+        model = checkpoint.load_model(folder, torch.device("cpu"))
+        return model.network, model.sha256
+    from safetensors.torch import load_file
+
+    if not fields.is_file():
+        raise InputError(f"There is no file {fields}. Name the fields.safetensors of a training run.")
+    network, card = checkpoint.load_network(folder or checkpoint.SHIPPED)
+    network.deformation.pooling.copy_(load_file(fields)["pooling"])
+    return network, card["sha256"][checkpoint.WEIGHTS_FILE]
+
+
+def _print_steps(network: Any, request: Any, steps: list[int], device: Any, output: Path, progress: Any) -> None:
+    from neuro4d_lib.applications.evaluation_steps import compare_steps, render_steps
+    from neuro4d_lib.applications.score_table import write_whole
+
+    text = render_steps(compare_steps(network, request, steps, device, progress), request)
+    write_whole(output / "steps.md", text)
+    print(f"\n{text}\nWrote {output / 'steps.md'}.")
+
+
+def _score_known_truth(chosen: argparse.Namespace, request: Any, model: Any, progress: Any) -> None:
+    from neuro4d_lib.applications import known_truth_scores
+    from neuro4d_lib.applications.evaluation_courses import check_courses
+    from neuro4d_lib.applications.evaluation_goals import assess, render_goals
+    from neuro4d_lib.applications.figures import draw_scores
+    from neuro4d_lib.applications.score_report import render_scores
+    from neuro4d_lib.applications.score_table import write_scores, write_whole
+
+    output = chosen.output
+    rows = known_truth_scores.score_futures(model.sha256, model.reference, output, request, part(progress, 0.8, 0.9))
+    courses = None
+    if chosen.courses:
+        rates = known_truth_scores.some_courses(model.sha256, output, request, chosen.courses)
+        courses = check_courses(model.network.deformation, model.reference, rates, part(progress, 0.9, 1.0))
+    goals = render_goals(assess(rows, model.network_calls(request.steps), courses))
+    write_scores(output / "scores.csv", rows)
+    command = (
+        f"python -m neuro4d_lib known-truth --people {request.people} --draws {request.draws} "
+        f"--scans {' '.join(map(str, request.scans))} --courses {chosen.courses}"
+    )
+    if request.steps is not None:
+        command += f" --steps {request.steps}"
+    title = f"Known-truth benchmark: {request.people} simulated people"
+    preface = [
+        f"Model {model.card['name']} {model.card.get('version', '')}, weights {model.sha256[:12]}. Simulated people; no "
+        "evidence about real ones. The simple forecasts were fitted to "
+        f"{known_truth_scores.TRAINING_PEOPLE} other simulated people with {known_truth_scores.TRAINING_SCANS} scans each.",
+        "![Figures](scores.png)",
+        "## Goals",
+        "Cells are region x horizon x number of scans; sampling error is two standard errors.",
+        goals,
+    ]
+    write_whole(output / "scores.md", render_scores(rows, title, command, preface=preface))
+    scans = 2 if 2 in request.scans else request.scans[0]
+    draw_scores(rows, output / "scores.png", title, _FIGURE_REGIONS, scans=scans)
+    progress(1.0, "Scored")
+    print(f"\n{goals}\n")
+    print(f"Wrote scores.csv, scores.md and scores.png to {output}. Simulated people; no evidence about real ones.")
+
+
+def _need(*packages: str) -> None:
+    """Packages of the evaluation extra, asked for before the work begins."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"The evaluation needs {', '.join(missing)}, which is not installed. Install it with: "
+            "pip install 'neuro4d-lib[evaluation]'"
+        )
