@@ -15,8 +15,9 @@ from typing import Any, NoReturn
 
 import neuro4d_lib
 from neuro4d_lib.cli_evaluation import add_known_truth
-from neuro4d_lib.cli_models import add_sample, add_simulate, add_train
+from neuro4d_lib.cli_models import add_sample, add_simulate
 from neuro4d_lib.cli_population import add_population, add_reality_check
+from neuro4d_lib.cli_training import add_train
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import JsonLines, Progress, TerminalBar, silent
 
@@ -60,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = _parser().parse_args(arguments)
         chosen.run(chosen)
         return 0
-    except KeyboardInterrupt:
-        return _failed("Interrupted. Nothing was written.", EXIT_INTERRUPTED, as_json)
+    except KeyboardInterrupt as stop:
+        return _failed(str(stop) or "Interrupted. Nothing was written.", EXIT_INTERRUPTED, as_json)
     except InputError as error:
         return _failed(str(error), EXIT_INPUT, as_json)
     except MemoryError:

@@ -1,4 +1,4 @@
-"""Commands that make models and the people they learn from: simulate, train."""
+"""Commands that make brains to try things on: simulate, sample."""
 
 from __future__ import annotations
 
@@ -8,20 +8,6 @@ from typing import Any
 
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import Progress, part
-
-_ABOUT: dict[str, Any] = {
-    "name": "simulated-ageing",
-    "version": "0.1.0",
-    "license": "Apache-2.0; reference image and regions under the ICBM 152 notice in NOTICE.txt",
-    "use": "Research use only. Not for diagnosis, treatment or advice.",
-    "training_data": "Simulated people only (neuro4d_lib/data/population.py): published mean rates, assumed spreads. No real scan was used.",
-    "limits": [
-        "Learned from simulated rates of region volumes; says nothing that the published rates do not contain.",
-        "Earlier scans enter by registration, whose errors are larger than the simulated scan noise.",
-        "Lesions, tumours, strokes and growth in childhood are not modelled.",
-    ],
-    "ranges": {"age": [18, 100], "years": [0.25, 10], "past_years": [-8, -0.25]},
-}
 
 
 def add_simulate(commands: Any) -> None:
@@ -95,52 +81,3 @@ def run_sample(chosen: argparse.Namespace) -> None:
     nibabel.save(image, temporary)
     temporary.replace(chosen.output)
     print(f"Wrote {chosen.output}, the average brain of 152 people (MNI152, ICBM 2009a).")
-
-
-def add_train(commands: Any) -> None:
-    """train: a model on simulated people."""
-    parser = commands.add_parser(
-        "train",
-        help="train a model on simulated people",
-        description="Train a model on simulated people and write a model folder. Run it again to go on where it stopped.",
-    )
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="folder of the run; model/ in it at the end"
-    )
-    parser.add_argument("--steps", type=int, default=7500, help="steps of the network (default: 7500)")
-    parser.add_argument("--people", type=int, default=48, help="simulated people per step (default: 48)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="make the folder of these weights, without training"
-    )
-    parser.set_defaults(run=run_train)
-
-
-def run_train(chosen: argparse.Namespace) -> None:
-    import torch
-
-    from neuro4d_lib.model import ModelConfig
-    from neuro4d_lib.progress import TerminalBar
-    from neuro4d_lib.training.model_folder import make_model_folder
-    from neuro4d_lib.training.trainer import WEIGHTS_FILE, TrainingConfig, train
-
-    if chosen.steps < 1 or chosen.people < 1:
-        raise InputError(f"--steps is {chosen.steps} and --people {chosen.people}; expected 1 or more.")
-    progress: Progress = TerminalBar()
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    config, weights = ModelConfig(), chosen.weights
-    about = {**_ABOUT, "command": "python -m neuro4d_lib train --output RUN"}
-    if weights is None:
-        from neuro4d_lib.training.fields import training_fields
-
-        fields = training_fields(chosen.output / "fields.safetensors", progress)
-        name = ("cuda" if torch.cuda.is_available() else "cpu") if chosen.device == "auto" else chosen.device
-        settings = TrainingConfig(steps=chosen.steps, people=chosen.people, seed=chosen.seed)
-        train(fields, chosen.output, config, settings, torch.device(name), progress)
-        weights = chosen.output / WEIGHTS_FILE
-        about["command"] += f" --steps {chosen.steps} --people {chosen.people} --seed {chosen.seed}"
-    elif not weights.is_file():
-        raise InputError(f"There is no file {weights}. Name the weights.safetensors of a run.")
-    folder = make_model_folder(weights, chosen.output / "model", config, about)
-    print(f"Wrote the model folder {folder}. Forecast with it: --model {folder}")
