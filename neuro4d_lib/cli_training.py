@@ -30,7 +30,7 @@ _ABOUT: dict[str, Any] = {
 _COMMAND = "python -m neuro4d_lib train --output RUN --config config.json"
 _EXAMPLES = """\
 examples:
-  Everything as the shipped model was trained; run it again after it was interrupted, and it goes on:
+  With the default settings; after an interruption the same command goes on:
     python -m neuro4d_lib train --output run
 
   With settings of your own, such as {"training": {"steps": 2000, "people": 24}, "model": {"widths": [16, 32, 48]}}:
