@@ -52,35 +52,50 @@ def simulate_cases(population: Population, people: int, scans: int, generator: t
 
 
 def exact_posterior(population: Population, cases: Cases) -> Posterior:
-    """The best possible forecast, given exactly what the model is given: the true law, conditioned. Mean [N, H, R]."""
+    """The best possible forecast, given exactly what the model is given: the true law, conditioned. Mean [N, H, R].
+
+    Every covariate must be known; see `exact_unknown` for people of whom some are not.
+    """
+    years, diagnosis = cases.years(), cases.covariates[:, 4].long()
+    mean = joint_mean(population, cases.covariates, years)
+    covariance = joint_covariance(population, diagnosis, years, cases.past.shape[1])
+    return conditioned(mean, covariance, observations(cases))
+
+
+def observations(cases: Cases) -> Tensor:
+    """What is observed of the joint law: the state that the latest scan shows, then measured rates. [N, K, R]."""
+    return torch.cat([cases.seen_state[:, None], cases.seen], dim=1)
+
+
+def joint_mean(population: Population, covariates: Tensor, years: Tensor) -> Tensor:
+    """Mean of what the latest scan shows, and of the rates at `years` [N, T], of people with these covariates: [N, 1 + T, R]."""
+    bend = population.mean_acceleration[covariates[:, 4].long()][:, None] * years[..., None] / 2
+    rates = population.rate_given(covariates)[:, None] + bend
+    return torch.cat([population.state_given(covariates)[:, None], rates], dim=1)
+
+
+def joint_covariance(population: Population, diagnosis: Tensor, years: Tensor, observed: int) -> Tensor:
+    """Of the same, [N, (1 + T) R, (1 + T) R]; the first `observed` rates are measured from the latest scan."""
     config, correlation = population.config, population.correlation
-    d = cases.covariates[:, 4].long()
-    sd = population.rate_sd[d]
-    # What the scan shows of the rate: deviations [R] from the mean in units of the spread, were they fully correlated.
-    kappa = population.state_correlation[d]
-    shown = torch.diag(population.state_sd) @ correlation
-    spread = torch.diag(population.state_sd) @ correlation @ torch.diag(population.state_sd)
-    spread = spread + torch.diag(population.state_error_sd**2)
-    gain = torch.linalg.solve(spread, shown).T
-    deviation = kappa[:, None] * ((cases.seen_state - population.state_given(cases.covariates)) @ gain.T)
-    left = correlation - kappa[:, None, None] ** 2 * (gain @ shown)
-    years = cases.years()
-    frames, observed = years.shape[1], cases.past.shape[1]
-    rate = population.rate_given(cases.covariates) + sd * deviation
-    mean = rate[:, None] + population.mean_acceleration[d][:, None] * years[..., None] / 2
-
-    def scaled(matrix: Tensor) -> Tensor:
-        return sd[:, :, None] * matrix * sd[:, None]
-
+    sd, kappa, state_sd = population.rate_sd[diagnosis], population.state_correlation[diagnosis], population.state_sd
+    people, frames, regions = len(years), years.shape[1], len(state_sd)
+    between = sd[:, :, None] * correlation * sd[:, None]
     eye = torch.eye(frames, dtype=torch.float64)
+    # A rate: the person's own, which all frames share; acceleration; unevenness, new in every frame; scan errors, of which
+    # that of the latest scan is shared.
+    bent = years[:, :, None] * years[:, None] / 4 * config.acceleration_sd**2
     measured = (torch.arange(frames) < observed).double() / years
-    products = years[:, :, None] * years[:, None]
-    covariance = kron(torch.ones_like(products), scaled(left))
-    covariance += kron(products / 4 * config.acceleration_sd**2, scaled(correlation))
-    covariance += kron((config.unevenness**2 * eye).expand_as(products), scaled(correlation))
     scans = measured[:, :, None] * measured[:, None] * (1 + eye)
-    covariance += kron(scans, population.noise_covariance().expand(len(years), -1, -1))
-    return conditioned(mean, covariance, cases.seen)
+    rates = kron(1 + bent + config.unevenness**2 * eye, between)
+    rates += kron(scans, population.noise_covariance().expand(people, -1, -1))
+    shown = state_sd[:, None] * correlation * state_sd + torch.diag(population.state_error_sd**2)
+    with_rate = kappa[:, None, None] * state_sd[:, None] * correlation * sd[:, None]
+    joint = torch.empty(people, (1 + frames) * regions, (1 + frames) * regions, dtype=torch.float64)
+    joint[:, :regions, :regions] = shown
+    joint[:, :regions, regions:] = with_rate.repeat(1, 1, frames)
+    joint[:, regions:, :regions] = joint[:, :regions, regions:].mT
+    joint[:, regions:, regions:] = rates
+    return joint
 
 
 @torch.no_grad()

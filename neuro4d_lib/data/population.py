@@ -20,6 +20,9 @@ from neuro4d_lib.data.regions import DRIVEN
 UNKNOWN = float("nan")
 COVARIATES = ("age", "sex", "education_years", "apoe4", "diagnosis")
 """The columns of a table of covariates; sex F = 0, M = 1; diagnosis is its place in DIAGNOSES; NaN is unknown."""
+YOUNGEST, OLDEST = 18.0, 100.0
+LEAST_EDUCATION, MOST_EDUCATION = 4, 24
+"""Ages and years of education, the latter whole, are kept within these."""
 
 
 def _by_group(values: Mapping[str, float], otherwise: float) -> Tensor:
@@ -102,7 +105,7 @@ class Population:
         shares = torch.tensor(config.diagnosis_shares, dtype=torch.float64)
         d = torch.multinomial(shares, count, replacement=True, generator=generator)
         mean, sd = self.mean_age[d].unbind(1)
-        age = (mean + sd * torch.randn(count, generator=generator, dtype=torch.float64)).clamp(18, 100)
+        age = (mean + sd * torch.randn(count, generator=generator, dtype=torch.float64)).clamp(YOUNGEST, OLDEST)
         return self.draw_covariates_of(age, d, generator)
 
     def draw_covariates_of(self, age: Tensor, diagnosis: Tensor, generator: torch.Generator) -> Tensor:
@@ -110,7 +113,9 @@ class Population:
         config, count, d = self.config, len(age), diagnosis
         male = torch.rand(count, generator=generator) < torch.tensor(config.male_shares)[d]
         mean, spread = config.education_years
-        education = (mean + spread * torch.randn(count, generator=generator)).round().clamp(4, 24)
+        education = (
+            (mean + spread * torch.randn(count, generator=generator)).round().clamp(LEAST_EDUCATION, MOST_EDUCATION)
+        )
         alleles = torch.multinomial(torch.tensor(config.apoe4_shares)[d], 1, generator=generator)[:, 0]
         return torch.stack([age, male.double(), education.double(), alleles.double(), d.double()], dim=1)
 
