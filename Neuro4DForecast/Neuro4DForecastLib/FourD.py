@@ -46,7 +46,7 @@ def frames(path: Path, image=None, step: int = 1) -> Iterator[np.ndarray | None]
     with opener(path, "rb") as file:
         file.read(proxy.offset)
         for index in range(count):
-            buffer = memoryview(bytearray(frameBytes))
+            buffer = memoryview(np.empty(frameBytes, np.uint8))
             position = 0
             while position < frameBytes:
                 try:

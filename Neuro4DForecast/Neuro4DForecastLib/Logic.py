@@ -212,7 +212,7 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
         folder = self._newFolder(taken, request)
         try:
             command, labels = self._prepare(folder, request, taken, earlier, segmentation, others, model)
-            run = BackgroundRun(command, folder, self._environment(request.device))
+            run = BackgroundRun(command, folder, self._environment(folder, request.device))
             run.start()
         except BaseException as error:
             removeFolder(folder)
@@ -261,9 +261,11 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
         command += ["--device", request.device.partition(":")[0]]
         return command, labels
 
-    def _environment(self, device: str) -> dict[str, str]:
+    def _environment(self, folder: Path, device: str) -> dict[str, str]:
+        """What differs from Slicer's own environment. Temporary files of any library lie in the run's folder, too."""
         paths = [str(Library.libraryParent()), os.environ.get("PYTHONPATH", "")]
         environment = {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+        environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
         if device == "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = "-1"
         elif ":" in device:

@@ -228,9 +228,11 @@ class Importer:
                 yield start + (end - start) * done / count, f"Loading {name}"
                 self._add(sequence, node, years[done])
                 done += 1
+                yield start + (end - start) * done / count, f"Loading {name}"
             yield start + (end - start) * done / count, f"Loading {name}"
         if role != "frames":  # playing it only when it is complete saves copying every new frame
             self._attach(sequence)
+            yield end, f"Loading {name}"
             self._display(role, sequence, last)
             yield end, f"Loading {name}"
         if years[0] > 0:

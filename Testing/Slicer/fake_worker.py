@@ -109,10 +109,12 @@ def main():
     for name in options.also:
         save(f"also_{Path(name).stem}.nii.gz", moved(np.asarray(nibabel.load(name).dataobj)))
     if options.displacement:
+        coarse = affine @ np.diag([2, 2, 2, 1])  # every second voxel, to the last one or beyond
+        shape = [size // 2 + 1 for size in array.shape]
         for year in years:
-            field = np.zeros((*array.shape, 1, 3), np.float32)
+            field = np.zeros((*shape, 1, 3), np.float32)
             field[..., 0, :] = affine[:3, 0] * round(year)
-            image = nibabel.Nifti1Image(field, affine)
+            image = nibabel.Nifti1Image(field, coarse)
             image.header.set_intent(1006)
             nibabel.save(image, out / f"displacement_{year:g}y.nii.gz")
     bands = ["low_50", "high_50", "low_80", "high_80", "low_90", "high_90", "low_95", "high_95"]

@@ -135,8 +135,8 @@ class TestMachine:
         panel.ui.deviceCombo.setCurrentIndex(1)
         panel.ui.deviceCombo.activated.emit(1)
         assert panel.logic.getParameterNode().device == "cuda:0"
-        assert panel.logic._environment("cuda:0")["CUDA_VISIBLE_DEVICES"] == "0"
-        assert panel.logic._environment("cpu")["CUDA_VISIBLE_DEVICES"] == "-1"
+        assert panel.logic._environment(tmp_path, "cuda:0")["CUDA_VISIBLE_DEVICES"] == "0"
+        assert panel.logic._environment(tmp_path, "cpu")["CUDA_VISIBLE_DEVICES"] == "-1"
 
     def test_the_estimate_learns_from_this_machine(self, logic, head):
         from Neuro4DForecastLib import Entries, Machine

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,25 @@ def test_the_panel_gives_the_voxels_of_the_command_line(command_line, scan, pane
     wait(lambda: not panel.run.running, 600)
     assert panel.playback.run is not None, panel.ui.logText.plainText
     same_voxels(panel.playback.run, command_line)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="looks at processes as Linux and macOS list them")
+def test_cancel_in_the_middle_of_the_work_leaves_no_process_and_no_file(scan, panel, wait, application):
+    from Neuro4DForecastLib import ProcessTree
+
+    panel.logic.worker = [sys.executable, "-m", "neuro4d_lib"]
+    panel.logic.getParameterNode().model = ""
+    panel.ui.scanSelector.setCurrentNode(scan)
+    panel.ui.forecastButton.click()
+    wait(lambda: panel.ui.progressBar.value > 20 or not panel.run.running, 120)
+    family = {panel.logic.job.pid, *ProcessTree.descendants(panel.logic.job.pid)}
+    assert family <= set(ProcessTree.parents())
+    started = time.monotonic()
+    panel.ui.forecastButton.click()
+    assert time.monotonic() - started < 3
+    assert not family & set(ProcessTree.parents())
+    assert list(Path(application.temporaryPath).iterdir()) == []
+    assert panel.playback.run is None
 
 
 def test_so_does_the_python_call_and_its_transform_plays_the_same_motion(command_line, scan, logic):
