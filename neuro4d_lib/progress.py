@@ -21,14 +21,17 @@ def part(progress: Progress, start: float, end: float) -> Progress:
 
 
 class _Clock:
-    """Time left, by the pace since the first report."""
+    """Time left, by the pace since the first report, which is not at 0 where earlier work is taken up."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
+        self.first: float | None = None
 
     def seconds_left(self, fraction: float) -> float | None:
-        elapsed = time.monotonic() - self.started
-        return None if fraction < 0.02 else elapsed * (1 - fraction) / fraction
+        if self.first is None:
+            self.first = fraction
+        done, elapsed = fraction - self.first, time.monotonic() - self.started
+        return None if done < 0.02 else elapsed * (1 - fraction) / done
 
 
 class TerminalBar:

@@ -48,6 +48,13 @@ class TestTheLoop:
         start(seed=3)
         assert read_settings(tmp_path / "run" / "config.json", RunConfig).training == TrainingConfig(**SMALL, seed=3)
 
+    def test_records_what_each_session_ran_on(self, start, tmp_path):
+        start(seconds=1e-9)
+        start()
+        sessions = [json.loads(line) for line in (tmp_path / "run" / "sessions.jsonl").read_text().splitlines()]
+        assert [session["from_step"] for session in sessions] == [0, 1]
+        assert sessions[0]["torch"] == torch.__version__ and sessions[0]["processes"] == 1
+
     def test_the_seed_decides_and_only_the_seed(self, start):
         one, lines = start("one", seed=1)
         torch.rand(100)  # nobody else's random numbers matter

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,10 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
+import neuro4d_lib
 from neuro4d_lib.errors import InputError
 
 STATE_FILE = "training_state.safetensors"
 LOG_FILE = "log.jsonl"
+SESSIONS_FILE = "sessions.jsonl"
 _FORMAT = 1
 # Settings that say when a run pauses and what it keeps on the way; they do not change its result.
 _MAY_CHANGE = ("training.seconds", "training.save_every")
@@ -138,6 +143,25 @@ def _flat(table: dict[str, Any], where: str = "") -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     return "not known" if value is None else json.dumps(value)
+
+
+def record_session(path: Path, device: torch.device, processes: int, step: int) -> None:
+    """Add a line on what goes on with the run from `step`: versions and machine, on which the last bit depends."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    entry = {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "from_step": step,
+        "command": sys.argv,
+        "neuro4d_lib": neuro4d_lib.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": f"{device} ({name})",
+        "processes": processes,
+        "threads": torch.get_num_threads(),
+    }
+    with path.open("a", encoding="utf-8") as file:
+        print(json.dumps(entry), file=file)
 
 
 class RunLog:

@@ -30,11 +30,13 @@ from neuro4d_lib.training.gate import measure_gate
 from neuro4d_lib.training.objective import Objective, random_stream, validate
 from neuro4d_lib.training.run_state import (
     LOG_FILE,
+    SESSIONS_FILE,
     STATE_FILE,
     RunLog,
     Standing,
     learned,
     load_state,
+    record_session,
     save_state,
     write_whole,
 )
@@ -95,6 +97,8 @@ def train(
     # A new run starts from its own state, too: so there is one way to start, and all processes hold the same weights.
     standing, best = load_state(saved, identity, model, average.module, optimizer)
     average.steps = standing.step
+    if group.first:
+        record_session(output / SESSIONS_FILE, device, group.size, standing.step)
 
     def keep() -> None:
         save_state(saved, identity, standing, model, average.module, best, optimizer)
