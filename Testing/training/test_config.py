@@ -1,6 +1,9 @@
 """The configuration file: what it may say, and how a mistake in it is named."""
 
+import dataclasses
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +88,12 @@ def test_lines_are_found_in_any_layout_and_with_any_text():
         "a.c[2]": 4, "e": 5, "äA": 6, "f": 6,
     }  # fmt: skip
     assert {place: lines[0] for place, lines in key_lines(text).items()} == expected
+
+
+def test_the_manual_states_every_setting_with_its_default():
+    manual = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\S.*?) \| ", manual, re.MULTILINE))
+    for field in dataclasses.fields(TrainingConfig):
+        stated = rows[field.name] if field.name == "precision" else json.loads(rows[field.name])
+        assert stated == json.loads(json.dumps(field.default)), field.name
+        assert f"| {field.metadata['help']} |" in manual
