@@ -189,7 +189,7 @@ def _write_descriptions(folder: Path, settings: ScannerSettings, law: LesionConf
 def _write_tables(subjects: Sequence[Subject], folder: Path) -> None:
     people = []
     for subject in subjects:
-        known, first = subject.covariates, subject.visit_years[0]
+        known, first = subject.known or subject.covariates, subject.visit_years[0]
         sessions = [
             (
                 f"ses-{number:02d}",

@@ -223,6 +223,24 @@ class PopulationConfig:
     )
     missing: float = documented(0.15, help="Chance that a covariate is unknown.", source="assumed")
     nothing_known: float = documented(0.03, help="Chance that all covariates are unknown.", source="assumed")
+    visit_gap_years: tuple[float, float] = documented(
+        (0.25, 2.5), help="Least and most time between two planned visits, uniform.", source="assumed"
+    )
+    longest_years: float = documented(10.0, help="No visit is planned later than this.", source="assumed")
+    missed_visit: float = documented(0.1, help="Chance that a planned later visit is missed.", source="assumed")
+    dropout_per_year: tuple[float, ...] = documented(
+        (0.05, 0.08, 0.15, 0.08, 0.05), help="Rate of leaving for good, per year, by diagnosis.", source="assumed"
+    )
+    head_size: tuple[float, float] = documented(
+        (0.98, 1.02), help="Mean length of the head against the reference, women and men.", source="assumed"
+    )
+    head_size_sd: float = documented(0.03, help="Its spread between people.", source="assumed")
+    largest_ventricles: float = documented(
+        2.0,
+        help="No scans are made of people whose lateral ventricles are larger than this, in log-volume against the "
+        "reference (77 mL each side).",
+        source="what the simulation of scans can make",
+    )
 
     def __post_init__(self) -> None:
         groups = {region.group for region in DRIVEN}
@@ -239,7 +257,7 @@ class PopulationConfig:
         tables |= {f"{name}.{group}": table[group] for name, table in by_region.items() for group in table
                    if isinstance(table[group], tuple)}  # fmt: skip
         tables |= {name: getattr(self, name) for name in ("diagnosis_shares", "ages", "male_shares", "apoe4_shares",
-                                                          "apoe4_effect", "state_correlation")}  # fmt: skip
+                                                          "apoe4_effect", "state_correlation", "dropout_per_year")}  # fmt: skip
         for name, values in tables.items():
             if len(values) != len(DIAGNOSES):
                 raise InputError(

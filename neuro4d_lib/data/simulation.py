@@ -45,6 +45,7 @@ class Subject:
         visit_years: years of the scans, ascending.
         lesions: of the white matter.
         head_size: length relative to the reference.
+        known: what the tables tell of the covariates; all of them where None.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Subject:
     visit_years: tuple[float, ...] = (0.0,)
     lesions: tuple[Lesion, ...] = ()
     head_size: float = 1.0
+    known: Covariates | None = None
 
     def log_change(self, years: float) -> Tensor:
         """[R], change of log-volume since years 0."""
