@@ -54,13 +54,13 @@ def run_here(fields, output, settings):
 
 
 def kill_at(step, fields, output):
-    """Start or resume the run, and kill it as soon as its log shows `step`."""
+    """Start the run, and kill it as soon as its log shows `step`; 0: as soon as there is its folder."""
     process = subprocess.Popen(command(fields, output, SETTINGS))
     try:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and process.poll() is None:
             log = output / "log.jsonl"
-            if log.exists() and len(log.read_bytes().splitlines()) >= step:
+            if (log.exists() and len(log.read_bytes().splitlines()) >= step) or (step == 0 and output.exists()):
                 break
             time.sleep(0.002)
     finally:
@@ -76,11 +76,14 @@ def undisturbed(fields, tmp_path_factory):
 
 
 class TestAKilledRun:
-    @pytest.mark.parametrize("step", [2, 14])  # before the first checkpoint, and between two others
+    @pytest.mark.parametrize("step", [0, 2, 14])  # in the closed form, before the first checkpoint, between two others
     def test_resumed_it_ends_as_an_undisturbed_one_bit_by_bit(self, fields, undisturbed, tmp_path, step):
         killed = tmp_path / "killed"
         kill_at(step, fields, killed)
-        assert step <= len(log_of(killed)) < SETTINGS["steps"]
+        if step:
+            assert step <= len(log_of(killed)) < SETTINGS["steps"]
+        else:
+            assert not (killed / "training_state.safetensors").exists()
         run_here(fields, killed, SETTINGS)
         assert (killed / "weights.safetensors").read_bytes() == (undisturbed / "weights.safetensors").read_bytes()
         assert what_was_computed(killed) == what_was_computed(undisturbed)
@@ -135,8 +138,9 @@ class TestAResumedRun:
         with pytest.raises(InputError, match="started with fields = "):
             run(anatomy=tmp_path / "other.safetensors")
 
-    def test_may_have_another_time_limit(self, run):
-        run(seconds=100.0, save_every=7)
+    def test_may_pause_at_another_time_and_measure_its_gate_later(self, run):
+        assert bool((run().gate == 1).all())
+        assert not bool((run(seconds=100.0, save_every=7, gate_people=8).gate == 1).all())
 
     def test_with_a_broken_state_is_refused(self, run, tmp_path):
         path = tmp_path / "run" / "training_state.safetensors"

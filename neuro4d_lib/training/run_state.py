@@ -29,8 +29,8 @@ STATE_FILE = "training_state.safetensors"
 LOG_FILE = "log.jsonl"
 SESSIONS_FILE = "sessions.jsonl"
 _FORMAT = 1
-# Settings that say when a run pauses and what it keeps on the way; they do not change its result.
-_MAY_CHANGE = ("training.seconds", "training.save_every")
+# Settings that say when a run pauses, and what is measured when it has ended; they do not change its steps.
+_MAY_CHANGE = ("training.seconds", "training.save_every", "training.gate_people")
 
 
 @dataclass
