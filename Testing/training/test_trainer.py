@@ -134,9 +134,12 @@ class TestValidation:
         assert difference(stored.unet.half(), model.unet.half()) == 0
 
     def test_patience_ends_a_run_that_gets_worse(self, start):
-        _, lines = start(steps=40, validate_every=2, learning_rate=3.0, patience=2)
+        settings = {"steps": 40, "validate_every": 2, "learning_rate": 3.0, "patience": 2}
+        model, lines = start(**settings)
         last, best = lines[-1]["step"], lines[-1]["best_step"]
         assert last == best + 4 < 40
+        again, more = start(**settings)  # it has ended, and nothing is added
+        assert not more and difference(model, again) == 0
 
 
 def validate_again(model, fields, config):

@@ -106,7 +106,8 @@ def train(
 
     objective = group.wrapped(Objective(model, config.precision))
     mine = group.share(config.parts)
-    started, first_step, stop = time.monotonic(), standing.step, False
+    started, first_step = time.monotonic(), standing.step
+    stop = 0 < config.patience <= standing.waited
     upcoming = _draw(batches, config, standing.step, mine)
     with RunLog(output / LOG_FILE if group.first else None, standing.step) as log:
         while standing.step < config.steps and not stop:
