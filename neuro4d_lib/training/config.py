@@ -46,10 +46,10 @@ class TrainingConfig:
     validate_every: int = documented(
         500, help="Steps between validations on held-out people; 0 keeps the last weights."
     )
-    validation_people: int = documented(450, help="Held-out simulated people, the same in every validation.")
+    validation_people: int = documented(432, help="Held-out simulated people, the same in every validation.")
     patience: int = documented(0, help="Stop after so many validations without a better one; 0 trains all steps.")
     gate_people: int = documented(
-        2048, help="People on whom the gate (training/gate.py) is measured at the end; 0 leaves it out."
+        2016, help="People on whom the gate (training/gate.py) is measured at the end; 0 leaves it out."
     )
 
     def __post_init__(self) -> None:

@@ -30,9 +30,9 @@ def measure_gate(
     model: TrajectoryModel,
     batches: SimulatedBatches,
     device: torch.device,
-    people: int = 2048,
+    people: int = 2016,
     seed: int = 0,
-    per_batch: int = 64,
+    per_batch: int = 48,
     progress: Progress = silent,
 ) -> Tensor:
     """The least-squares factor for each number of earlier visits and noise time, within 0 and 1.2: [5, 10].
