@@ -34,6 +34,11 @@ def add_known_truth(commands: Any) -> None:
     parser.add_argument(
         "--courses", type=int, default=8, help="courses followed on the voxels of the reference (default: 8; 0: none)"
     )
+    parser.add_argument(
+        "--hide-covariates",
+        action="store_true",
+        help="of people of whom only the scans are known: no age, no diagnosis",
+    )
     parser.add_argument("--draw-only", action="store_true", help="draw the futures, and score them another time")
     parser.add_argument(
         "--compare-steps", type=int, nargs="+", metavar="STEPS", help="only print what so many denoising steps score"
@@ -51,6 +56,8 @@ def run_known_truth(chosen: argparse.Namespace) -> None:
         raise InputError("Expected at least 10 people, 2 draws, and 1 to 8 scans.")
     if any(steps < 1 for steps in [*(chosen.compare_steps or []), chosen.steps or 1]) or chosen.courses < 0:
         raise InputError("Expected 1 denoising step or more, and 0 courses or more.")
+    if chosen.compare_steps is not None and chosen.hide_covariates:
+        raise InputError("Steps are compared of people of whom everything is known. Leave out --hide-covariates.")
     import torch
 
     from neuro4d_lib import checkpoint
@@ -61,7 +68,7 @@ def run_known_truth(chosen: argparse.Namespace) -> None:
         ("cuda" if torch.cuda.is_available() else "cpu") if chosen.device == "auto" else chosen.device
     )
     scans = tuple(sorted(set(chosen.scans)))
-    request = known_truth_scores.Request(chosen.people, chosen.draws, scans, chosen.steps)
+    request = known_truth_scores.Request(chosen.people, chosen.draws, scans, chosen.steps, chosen.hide_covariates)
     draws_only = chosen.draw_only or chosen.compare_steps is not None
     if not draws_only:
         _need("scipy", "statsmodels", "matplotlib")
@@ -128,7 +135,11 @@ def _score_known_truth(chosen: argparse.Namespace, request: Any, model: Any, pro
     )
     if request.steps is not None:
         command += f" --steps {request.steps}"
+    if request.hide_covariates:
+        command += " --hide-covariates"
     title = f"Known-truth benchmark: {request.people} simulated people"
+    if request.hide_covariates:
+        title += ", covariates hidden"
     preface = [
         f"Model {model.card['name']} {model.card.get('version', '')}, weights {model.sha256[:12]}. Simulated people; no "
         "evidence about real ones. The simple forecasts were fitted to "

@@ -10,6 +10,7 @@ import torch
 
 from neuro4d_lib.applications import evaluation_steps, known_truth_scores
 from neuro4d_lib.applications.evaluation_steps import compare_steps, render_steps
+from neuro4d_lib.applications.exact_unknown import exact_mixture, hidden
 from neuro4d_lib.applications.known_truth import exact_posterior
 from neuro4d_lib.applications.known_truth_scores import Request, draw_futures, read_futures, score_cases, scored_cases
 from neuro4d_lib.applications.score_table import select
@@ -80,6 +81,22 @@ class TestScores:
         assert skill.value == pytest.approx(r.value**2 - (r.value - m.value) ** 2)
         assert 0 < r.standard_error < 0.05 and 0 < m.standard_error < 0.1
 
+    def test_nobody_is_told_what_is_hidden(self, shares):
+        """Draws of the exact mixture reach its skill; nobody does better, and simple forecasts know no diagnosis."""
+        request = Request(people=300, draws=24, scans=(2,), hide_covariates=True)
+        cases, training = scored_cases(request, 2), known_truth_scores.training_people(shares)
+        fitted = {name: known_truth_scores.baselines.fit(name, training) for name in ("copy_last", "group_rate")}
+        told = hidden(cases)
+        draws = exact_mixture(Population(), told, request.draws, torch.Generator().manual_seed(4)).samples
+        found = score_cases(cases, draws, shares, fitted, np.ones(len(shares)), hide_covariates=True)
+        ours = select(found, metric="crps_share_of_exact", method="model", scans=2, diagnosis="all")
+        assert np.mean([row.value for row in ours]) == pytest.approx(1, abs=0.03)
+        covered = select(found, metric="coverage_90", method="exact", scans=2, diagnosis="all")
+        assert np.mean([row.value for row in covered]) == pytest.approx(0.9, abs=0.02)
+        by_group = fitted["group_rate"](known_truth_scores.as_people(told, shares), np.ones((300, 1)))
+        assert np.ptp(by_group.mean, axis=0).max() == pytest.approx(0, abs=1e-12)
+        assert {row.diagnosis for row in found} >= {"CN", "MCI", "AD", "PD", "MS"}
+
     def test_a_slope_needs_two_scans(self, rows):
         assert not select(rows, method="personal_slope", scans=1)
         assert select(rows, method="personal_slope", scans=2)
@@ -114,9 +131,20 @@ class TestFutures:
         rates = read_futures(folder / "futures_2.safetensors", "a", small, scored_cases(small, 2))
         assert torch.allclose(rates.double(), exact_draws(scored_cases(small, 2), 3), atol=1e-6)
 
+    def test_the_model_is_not_told_what_is_hidden(self, drawn, monkeypatch):
+        told = []
+
+        def draw(network, batches, cases, *_, **__):
+            told.append(cases.covariates)
+            return torch.zeros(3, *cases.truth.shape)
+
+        monkeypatch.setattr(known_truth_scores, "model_futures", draw)
+        drawn[0](Request(10, 3, (1,), hide_covariates=True))
+        assert told[0].isnan().all()
+
     @pytest.mark.parametrize(
         ("request_", "sha"), [(Request(12, 3, (1,)), "a"), (Request(10, 4, (1,)), "a"), (Request(10, 3, (1,), 7), "a"),
-                              (Request(10, 3, (1,)), "b")]
+                              (Request(10, 3, (1,)), "b"), (Request(10, 3, (1,), None, True), "a")]
     )  # fmt: skip
     def test_other_futures_are_refused(self, drawn, request_, sha):
         draw, _, _ = drawn

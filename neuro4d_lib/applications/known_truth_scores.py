@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from neuro4d_lib.applications import baselines
+from neuro4d_lib.applications.exact_unknown import exact_forecast_of_unknown, hidden
 from neuro4d_lib.applications.known_truth import HORIZONS, Cases, exact_posterior, model_futures, simulate_cases
-from neuro4d_lib.applications.line_law import People
+from neuro4d_lib.applications.line_law import EVERYBODY, People
 from neuro4d_lib.applications.score_table import ALL, Score
 from neuro4d_lib.applications.score_table import Cases as Cells
 from neuro4d_lib.applications.scoring import Distribution, Futures, Gaussian, score_changes, score_pit
@@ -34,7 +35,8 @@ SCORED = ("hippocampus", "entorhinal_cortex", "amygdala", "lateral_ventricle", "
 SIMPLE = tuple(baselines.METHODS)
 NEEDS_TWO_SCANS = ("personal_slope", "registration_extrapolation")
 TRAINING_PEOPLE, TRAINING_SCANS = 3000, 8
-_SEED, _TRAINING_SEED, NOISE_SEED = 777, 1, 5
+EXACT_DRAWS = 400
+_SEED, _TRAINING_SEED, NOISE_SEED, _EXACT_SEED = 777, 1, 5, 6
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,14 @@ class Request:
         people, draws: how many, and how many futures of each.
         scans: numbers of scans, the latest among them.
         steps: denoising steps; the model's own where None.
+        hide_covariates: nobody is told age, sex, education, APOE or diagnosis: neither model, nor exact, nor simple ones.
     """
 
     people: int
     draws: int
     scans: tuple[int, ...]
     steps: int | None = None
+    hide_covariates: bool = False
 
 
 def scored_cases(request: Request, scans: int) -> Cases:
@@ -78,13 +82,14 @@ def draw_futures(
             read_futures(path, sha256, request, cases)
             continue
         told = part(progress, i / len(request.scans), (i + 1) / len(request.scans))
+        told_of = hidden(cases) if request.hide_covariates else cases
         rates = model_futures(
-            network, batches, cases, request.draws, torch.Generator().manual_seed(NOISE_SEED), device, request.steps,
+            network, batches, told_of, request.draws, torch.Generator().manual_seed(NOISE_SEED), device, request.steps,
             progress=told,
         )  # fmt: skip
         tensors = {"rates": rates.float().contiguous(), "mean_truth": cases.truth.mean(dim=0).float()}
         temporary = path.with_suffix(".part")
-        save_file(tensors, temporary, {"model": sha256, "steps": str(request.steps)})
+        save_file(tensors, temporary, {"model": sha256, "steps": str(request.steps), "covariates": _told(request)})
         os.replace(temporary, path)
 
 
@@ -108,12 +113,17 @@ def read_futures(path: Path, sha256: str, request: Request, cases: Cases) -> Ten
         or not same_people
         or said.get("model") != sha256
         or said.get("steps") != str(request.steps)
+        or said.get("covariates", "known") != _told(request)
     ):
         raise InputError(
-            f"{path} holds futures of another model, of other people or with another number of steps. "
+            f"{path} holds futures of another model, of other people, of another knowledge of them, or with another number of steps. "
             "Choose a new folder, or remove the file to draw it again."
         )
     return rates
+
+
+def _told(request: Request) -> str:
+    return "hidden" if request.hide_covariates else "known"
 
 
 def some_courses(sha256: str, output: Path, request: Request, count: int) -> Tensor:
@@ -134,19 +144,30 @@ def score_futures(
         progress(0.6 + 0.4 * i / len(request.scans), f"Scoring people with {count} scans")
         cases = scored_cases(request, count)
         rates = read_futures(futures_file(output, count), sha256, request, cases)
-        rows += score_cases(cases, rates, weights, fitted, brain_shares(reference))
+        rows += score_cases(cases, rates, weights, fitted, brain_shares(reference), request.hide_covariates)
     return rows
 
 
 def score_cases(
-    cases: Cases, rates: Tensor, weights: Tensor, fitted: dict[str, baselines.Forecaster], share_of_brain: np.ndarray
+    cases: Cases,
+    rates: Tensor,
+    weights: Tensor,
+    fitted: dict[str, baselines.Forecaster],
+    share_of_brain: np.ndarray,
+    hide_covariates: bool = False,
 ) -> list[Score]:
     """Rows of people with one number of scans, of the model, the exact forecast and the simple ones."""
     people, scans = len(cases.past), cases.past.shape[1] + 1
     horizons = torch.tensor(HORIZONS, dtype=torch.float64)[:, None]
     truth = ((cases.truth * horizons) @ weights.T).numpy()
-    past = as_people(cases, weights)
-    exact = exact_forecast(cases, weights)
+    told_of = hidden(cases) if hide_covariates else cases
+    past = as_people(told_of, weights)
+    exact: Distribution
+    if hide_covariates:
+        generator = torch.Generator().manual_seed(_EXACT_SEED)
+        exact = exact_forecast_of_unknown(Population(), told_of, weights, EXACT_DRAWS, generator)
+    else:
+        exact = exact_forecast(cases, weights)
     forecasts: dict[str, Distribution] = {
         "model": Futures(((rates.double() * horizons) @ weights.T).numpy()),
         "exact": exact,
@@ -155,7 +176,7 @@ def score_cases(
         if scans > 1 or name not in NEEDS_TWO_SCANS:
             prediction = forecaster(past, np.tile(np.array(HORIZONS), (people, 1)))
             forecasts[name] = Gaussian(prediction.mean, prediction.sd)
-    cells = Cells(SCORED, HORIZONS, np.arange(people), past.diagnosis, np.full(people, scans))
+    cells = Cells(SCORED, HORIZONS, np.arange(people), diagnoses(cases), np.full(people, scans))
     group_rate, rows = forecasts["group_rate"], []
     for name, forecast in forecasts.items():
         rows += score_changes(cells, name, forecast, truth, group_rate, exact, share_of_brain=share_of_brain)
@@ -209,5 +230,9 @@ def as_people(cases: Cases, weights: Tensor) -> People:
     last = torch.zeros(len(changes), 1, weights.shape[1], dtype=torch.float64)
     volumes = cases.seen_state[:, None] + torch.cat([changes, last], dim=1)
     years = torch.cat([cases.past, torch.zeros(len(volumes), 1, dtype=torch.float64)], dim=1).numpy()
-    diagnosis = np.array([DIAGNOSES[int(d)] for d in cases.covariates[:, 4]])
-    return People(years, (volumes @ weights.T).numpy(), cases.covariates[:, 0].numpy(), diagnosis)
+    return People(years, (volumes @ weights.T).numpy(), cases.covariates[:, 0].numpy(), diagnoses(cases))
+
+
+def diagnoses(cases: Cases) -> np.ndarray:
+    """[N] names; of everybody where it is unknown."""
+    return np.array([EVERYBODY if np.isnan(d) else DIAGNOSES[int(d)] for d in cases.covariates[:, 4].tolist()])
