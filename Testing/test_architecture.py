@@ -19,7 +19,7 @@ LAYERS = [
     "checkpoint",
     "training forecasting",
     "applications",
-    "cli_models cli_evaluation cli_training cli_population",
+    "cli_models cli_evaluation cli_training cli_population cli_representations",
     "cli __init__",
     "__main__",
 ]

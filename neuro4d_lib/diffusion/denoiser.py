@@ -33,8 +33,14 @@ class Denoiser:
         alpha, sigma = (_like(value, x_t) for value in self.schedule(t))
         return predictions.to_clean(self.prediction, self.network(x_t, t, condition), x_t, alpha, sigma)
 
-    def loss(self, clean: Tensor, condition: Any, generator: torch.Generator | None = None) -> Tensor:
-        """Squared error of the prediction at one random noise time each: [B] (mean over all other axes).
+    def loss(
+        self,
+        clean: Tensor,
+        condition: Any,
+        generator: torch.Generator | None = None,
+        weights: Tensor | float = 1.0,
+    ) -> Tensor:
+        """Squared error of the prediction, times `weights`, at one random noise time each: [B] (mean over all other axes).
 
         Noise times are stratified over the batch, which lowers the variance of the loss. Kingma et al., 2021, arXiv:2107.00630, app. I.
         """
@@ -45,4 +51,4 @@ class Denoiser:
         alpha, sigma = (_like(value, clean) for value in self.schedule(t))
         x_t = alpha * clean + sigma * noise
         error = self.network(x_t, t, condition) - predictions.target(self.prediction, clean, noise, alpha, sigma)
-        return error.square().flatten(1).mean(1)
+        return (error.square() * weights).flatten(1).mean(1)
