@@ -1,7 +1,8 @@
 # make package    the archive for Slicer's "Install extension from file", in dist/
 # make pictures   pictures of panel and slice views for README and index, in docs/pictures/
 # make list       write the lists of installed files in the CMakeLists.txt anew
-.PHONY: package pictures list
+# make benchmark  also measures the panel beside the command line
+.PHONY: package pictures list benchmark-panel
 list: $(STAMP)
 	$(BIN)/python Testing/Slicer/list_library.py
 
@@ -11,3 +12,7 @@ package: $(STAMP)
 
 pictures: $(STAMP)
 	$(BIN)/python Testing/Slicer/make_pictures.py
+
+benchmark: benchmark-panel
+benchmark-panel: $(STAMP)
+	$(BIN)/python Testing/Slicer/benchmark_panel.py

@@ -14,7 +14,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from Neuro4DForecastLib import Dependencies, Entries, Failures, Library, Machine, Models, Nodes, Parameters, Results
 from Neuro4DForecastLib.BackgroundRun import BackgroundRun, State
-from Neuro4DForecastLib.Problem import Problem
+from Neuro4DForecastLib.Problem import Problem, withNames
 
 SLICE_SECONDS = 0.03  # the longest that loading results may hold up the panel at a time
 WORKER_SHARE = 0.95  # of the progress bar; the rest is loading
@@ -32,10 +32,11 @@ class Job:
     """One forecast under way. `poll` drives it and never holds up its caller; callbacks tell how it goes."""
 
     def __init__(
-        self, run: BackgroundRun, folder: Path, scan: Nodes.Snapshot, labels: dict, others: list[str], moving
+        self, run: BackgroundRun, folder: Path, scan: Nodes.Snapshot, labels: dict, others: list[str], moving: bool
     ) -> None:
         self._run, self.folder, self._scan, self._labels, self._others = run, folder, scan, labels, others
         self._moving = moving
+        self.names: dict[str, str] = {}
         self._steps = None
         self.stage = Stage.WORKING
         self.result: Results.Run | None = None
@@ -72,11 +73,13 @@ class Job:
     def _work(self) -> None:
         state = self._run.poll()
         if state is State.FAILED:
-            self._end(Stage.FAILED, self._run.problem)
+            problem = self._run.problem
+            self._end(Stage.FAILED, Problem(withNames(problem.sentence, self.names), kind=problem.kind))
         elif state is State.SUCCEEDED:
             output = self.folder / "out"
             importer = Results.Importer(output, self._scan, self._labels, self._others, self._moving)
             self.result, self.facts = importer.run, importer.facts
+            self.result.warnings = [withNames(warning, self.names) for warning in importer.run.warnings]
             self._steps = importer.steps()
             self.stage = Stage.LOADING
 
@@ -220,6 +223,7 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
                 raise Problem(spaceSentence(error, folder.parent), kind="noSpace") from error
             raise
         self.job = Job(run, folder, taken, labels, [node.GetName() for node in others], request.movingVolume)
+        self.job.names = fileNames(taken.name, [node for node, _ in earlier], segmentation, others)
         return self.job
 
     def _newFolder(self, scan: Nodes.Snapshot, request: Entries.Request) -> Path:
@@ -284,6 +288,14 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
         settings = slicer.app.userSettings()
         factor = slicer.util.settingsValue("Neuro4D/SecondsFactor", 1.0, converter=float, settings=settings)
         settings.setValue("Neuro4D/SecondsFactor", min(max(factor * seconds / estimate.seconds, 0.05), 50.0))
+
+
+def fileNames(scan: str, earlier: list, segmentation, others) -> dict[str, str]:
+    """File of a run -> name of the node in it, as `_prepare` hands them over."""
+    found = {"scan.nii": scan}
+    found |= {f"past{index}.nii": node.GetName() for index, node in enumerate(earlier)}
+    found |= {f"also{index}.nii": node.GetName() for index, node in enumerate(others)}
+    return found | ({"segmentation.nii": segmentation.GetName()} if segmentation is not None else {})
 
 
 def checkedCovariates(given: dict) -> dict:

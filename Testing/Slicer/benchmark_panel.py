@@ -110,6 +110,7 @@ def cancel_seconds(app, panel, fake: bool) -> float:
         if not panel.run.running:
             raise SystemExit(panel.ui.statusLabel.text)
         app.processEvents()
+        time.sleep(0.001)
     folder, family = panel.logic.job.folder, {panel.logic.job.pid, *ProcessTree.descendants(panel.logic.job.pid)}
     started = time.perf_counter()
     panel.ui.forecastButton.click()

@@ -44,9 +44,9 @@ def arguments():
     return parser.parse_args()
 
 
-def misbehave():
+def misbehave(options):
     if BEHAVIOR == "input":
-        say("error", message="The scan has no brain in it: give a T1-weighted brain scan.")
+        say("error", message=f"The scan {options.scan} has no brain in it: give a T1-weighted brain scan.")
         sys.exit(2)
     texts = {
         "full": "RuntimeError: DefaultCPUAllocator: can't allocate memory",
@@ -85,7 +85,7 @@ def shifted(array, voxels):
 
 def main():
     options = arguments()
-    misbehave()
+    misbehave(options)
     scan = nibabel.load(options.scan)
     array, affine = np.asarray(scan.dataobj), scan.affine
     out = Path(options.output)

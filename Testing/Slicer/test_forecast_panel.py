@@ -178,7 +178,7 @@ class TestEndings:
     @pytest.mark.parametrize(
         ("behavior", "words"),
         [
-            ("input", "no brain in it"),
+            ("input", "The scan “head” has no brain in it"),
             ("gpu", "graphics card ran out of memory"),
             ("cuda", "do not fit together"),
             ("space", "no space left"),
@@ -209,6 +209,16 @@ class TestEndings:
         assert files_in(Path(application.temporaryPath)) == []
         assert "forecast scan.nii" in panel.ui.logText.plainText
         assert panel.ui.runOnCpuButton.visible == (behavior in ("gpu", "cuda"))
+
+    def test_the_librarys_own_sentences_are_known(self, scene, forecast_module):
+        from Neuro4DForecastLib import Failures
+
+        from neuro4d_lib import cli
+
+        assert Failures.explain("", cli.NO_MEMORY, 2).kind == "memory"
+        assert Failures.explain("", cli.NO_GPU_MEMORY, 2).kind == "gpuMemory"
+        said = "The scan scan.nii could not be matched with the reference brain: why. Expected a T1-weighted scan."
+        assert Failures.explain("", said, 2).sentence == said  # better than any sentence of ours
 
     def test_the_log_can_be_copied(self, panel, head, wait, fake_worker):
         import qt

@@ -147,6 +147,16 @@ class TestMachine:
         assert logic.estimate(request, node, 0, Machine.cpu()).seconds == pytest.approx(3 * before.seconds)
 
 
+def test_the_shipped_model_shows_its_card(panel):
+    from Neuro4DForecastLib import Models
+
+    (model, *_) = Models.shipped()
+    panel.logic.getParameterNode().model = ""
+    shown = panel.ui.modelCard.toPlainText()
+    for part in (model.name, "Training data: Simulated people", "Limits:", "Scores:", "License: Apache-2.0"):
+        assert part in shown
+
+
 class TestSample:
     @pytest.fixture
     def shipped(self, tmp_path, monkeypatch, scene, forecast_module):

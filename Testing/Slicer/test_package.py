@@ -140,6 +140,7 @@ class TestIndexEntry:
         assert entry["$schema"].endswith("slicer-extension-catalog-entry-schema-v1.0.1.json#")
         assert entry["category"] in CATEGORIES
         assert entry["build_dependencies"] == ["PyTorch"]
+        assert entry["scm_type"] in ("git", "local") and 1 <= entry["tier"] <= 5
 
     def test_it_agrees_with_cmake(self):
         entry = json.loads((ROOT / "docs" / "Neuro4D.json").read_text(encoding="utf-8"))

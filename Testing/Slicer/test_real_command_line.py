@@ -105,6 +105,18 @@ def test_cancel_in_the_middle_of_the_work_leaves_no_process_and_no_file(scan, pa
     assert panel.playback.run is None
 
 
+def test_what_the_library_refuses_is_said_in_its_words_with_the_nodes_name(panel, head, wait, scene):
+    panel.logic.worker = [sys.executable, "-m", "neuro4d_lib"]
+    panel.logic.getParameterNode().model = ""
+    panel.ui.scanSelector.setCurrentNode(head("thumb"))
+    before = scene.GetNumberOfNodes()
+    panel.ui.forecastButton.click()
+    wait(lambda: not panel.run.running, 120)
+    assert "“thumb” covers" in panel.ui.statusLabel.text
+    assert "too little to hold a brain" in panel.ui.statusLabel.text
+    assert scene.GetNumberOfNodes() == before
+
+
 def test_so_does_the_python_call_and_its_transform_plays_the_same_motion(command_line, scan, logic):
     """The scan, pulled through the grid transform of a year, against the frame of that year.
 
