@@ -2,12 +2,23 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from neuro4d_lib.representations.course_model import REPRESENTATIONS, CourseModel, CourseModelConfig
+from neuro4d_lib.errors import InputError
+from neuro4d_lib.representations.course_model import (
+    REPRESENTATIONS,
+    CourseModel,
+    CourseModelConfig,
+    load_course_model,
+)
+from neuro4d_lib.representations.deformation_residual import DeformationResidual
+from neuro4d_lib.representations.deformed_scan import DeformedScan
+from neuro4d_lib.representations.intensity import Intensity
 from neuro4d_lib.training.image_training import ImageTrainingConfig, train_courses
 
 SMALL = CourseModelConfig(widths=(8,), condition=16, steps=2)
 CPU = torch.device("cpu")
+KINDS = {"deformation": DeformedScan, "intensity": Intensity, "deformation_residual": DeformationResidual}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +54,27 @@ class TestCourseModel:
         numbers = trained.model.forecast(other.given, 2, torch.Generator().manual_seed(0)).mean(dim=0)
         assert skill(representation.decode(numbers, other.given), other) > 0.5
         assert sum(trained.losses[-5:]) < 0.5 * sum(trained.losses[:5])
+
+    def test_stored_and_loaded_it_forecasts_the_same(self, representation, alike, tmp_path):
+        model = CourseModel(representation, SMALL)
+        with torch.no_grad():
+            for parameter in model.unet.head.parameters():
+                parameter.normal_(std=0.1)
+        name = next(key for key, kind in KINDS.items() if type(representation) is kind)
+        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / "weights")
+        loaded = load_course_model(tmp_path / "weights", name, SMALL, modes=3)
+        given = alike.chosen([2]).given
+        first, second = (m.forecast(given, 1, torch.Generator().manual_seed(0)) for m in (model, loaded))
+        assert first.any() and torch.equal(first, second)
+        frames = (model.representation.decode(first[0], given), loaded.representation.decode(second[0], given))
+        assert torch.equal(frames[0].images, frames[1].images)
+
+    def test_weights_of_another_model_are_named(self, tmp_path):
+        save_file({"a": torch.zeros(1)}, tmp_path / "weights")
+        with pytest.raises(InputError, match="does not hold the weights of a model of intensity"):
+            load_course_model(tmp_path / "weights", "intensity", SMALL)
+        with pytest.raises(InputError, match="There is no file"):
+            load_course_model(tmp_path / "none", "intensity", SMALL)
 
 
 class TestTraining:

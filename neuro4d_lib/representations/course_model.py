@@ -8,19 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from neuro4d_lib.config import documented
 from neuro4d_lib.data.image_courses import Courses, Given
+from neuro4d_lib.data.regions import DRIVEN
 from neuro4d_lib.diffusion.denoiser import Denoiser
 from neuro4d_lib.diffusion.samplers import SAMPLERS
 from neuro4d_lib.diffusion.schedules import cosine
+from neuro4d_lib.errors import InputError
 from neuro4d_lib.geometry.jacobian import jacobian_determinant
+from neuro4d_lib.geometry.spaces import LATTICE
 from neuro4d_lib.networks.covariates import DiseaseConditioner
 from neuro4d_lib.networks.unet4d import FourDUNet
 from neuro4d_lib.representations.base import Representation, space_to_channels
+from neuro4d_lib.representations.deformation import Deformation
 from neuro4d_lib.representations.deformation_residual import DeformationResidual
 from neuro4d_lib.representations.deformed_scan import DeformedScan
 from neuro4d_lib.representations.intensity import Intensity
@@ -91,3 +98,27 @@ class CourseModel(nn.Module):
             noise = torch.randn(shape, generator=generator).to(given.scan.device)
             futures.append(sampler.sample(noise, given, steps or self.config.steps))
         return torch.stack(futures)
+
+
+def load_course_model(path: Path, name: str, config: CourseModelConfig, modes: int = len(DRIVEN)) -> CourseModel:
+    """A trained model out of its weights (safetensors).
+
+    Args:
+        name: of its representation, one of REPRESENTATIONS.
+        config: as it was trained.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}. Name the weights that compare-representations wrote.")
+    representation: Representation = Intensity()
+    if name != "intensity":
+        motion = DeformedScan(Deformation(modes, LATTICE.shape))
+        representation = motion if name == "deformation" else DeformationResidual(motion, Intensity())
+    model = CourseModel(representation, config)
+    try:
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"{path} does not hold the weights of a model of {name} with widths {config.widths}. "
+            "Name the file of that representation, and the configuration that it was trained with."
+        ) from error
+    return model.eval()

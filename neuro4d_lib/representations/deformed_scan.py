@@ -22,7 +22,7 @@ class DeformedScan(Representation):
     def __init__(self, deformation: Deformation) -> None:
         super().__init__()
         self.deformation = deformation
-        self.register_buffer("images", deformation.images, persistent=False)
+        self.register_buffer("images", deformation.images)
 
     images: Tensor
 
