@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 # z and mean of a frame as fields (3 + 3), whether it was observed, what the latest scan shows.
 _CHANNELS = 8
-# The gate's rows (0, 1, 2, 3, or 4 and more earlier visits) and columns (noise times 0.1, 0.2, ..., 1).
-GATE_VISITS, GATE_TIMES = 5, 10
+# The gate's tables (some covariate unknown, all known), rows (0, 1, 2, 3, or 4 and more earlier visits) and columns
+# (noise times 0.1, 0.2, ..., 1).
+GATE_KNOWN, GATE_VISITS, GATE_TIMES = 2, 5, 10
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,12 @@ class TrajectoryModel(nn.Module):
         self.conditioner = DiseaseConditioner(config.condition)
         self.unet = FourDUNet(_CHANNELS, 3, config.condition, config.widths)
         self.denoiser = Denoiser(self.predict, SCHEDULES[config.schedule], prediction="v")
-        self.register_buffer("gate", torch.ones(GATE_VISITS, GATE_TIMES))
+        self.register_buffer("gate", torch.ones(GATE_KNOWN, GATE_VISITS, GATE_TIMES))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Weights from before there was a gate have one of 1."""
-        return super().load_state_dict({"gate": torch.ones_like(self.gate), **state_dict}, strict, assign)
+        """Weights from before there was a gate have one of 1; one without tables holds for both."""
+        gate = state_dict.get("gate", torch.ones_like(self.gate)).expand(self.gate.shape)
+        return super().load_state_dict({**state_dict, "gate": gate}, strict, assign)
 
     def condition(self, covariates: Tensor, anatomy: Tensor, years: Tensor, seen: Tensor) -> Condition:
         """See Condition."""
@@ -129,14 +131,19 @@ class TrajectoryModel(nn.Module):
         noise_time = torch.cat([t.new_zeros(b, observed), t[:, None].expand(-1, future)], dim=1)
         field = self.unet(x, noise_time, self.conditioner(condition.covariates, condition.years))
         predicted = self.deformation.from_field(field[:, observed:].to(z.dtype), condition.images)
-        return predicted * self.gate_at(observed, t)[:, None, None]
+        return predicted * self.gate_at(condition.covariates, observed, t)[:, None, None]
 
-    def gate_at(self, observed: int, t: Tensor) -> Tensor:
-        """The gate with so many earlier visits at noise times t [B], by linear interpolation: [B]."""
-        row = self.gate[min(observed, GATE_VISITS - 1)]
+    def gate_at(self, covariates: Tensor, observed: int, t: Tensor) -> Tensor:
+        """The gate for people [B, 5] with so many earlier visits, at noise times t [B], by linear interpolation: [B]."""
+        rows = self.gate[everything_known(covariates).long(), min(observed, GATE_VISITS - 1)]
         place = (t * GATE_TIMES - 1).clamp(0, GATE_TIMES - 1)
-        below = place.long().clamp_max(GATE_TIMES - 2)
-        return torch.lerp(row[below], row[below + 1], (place - below).to(row))
+        below = place.long().clamp_max(GATE_TIMES - 2)[:, None]
+        return torch.lerp(rows.gather(1, below), rows.gather(1, below + 1), (place[:, None] - below).to(rows))[:, 0]
+
+
+def everything_known(covariates: Tensor) -> Tensor:
+    """Of whom no covariate is missing: [B, 5] -> [B] bool."""
+    return ~torch.isnan(covariates).any(dim=1)
 
 
 @dataclass(eq=False)

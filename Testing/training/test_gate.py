@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from neuro4d_lib.model import GATE_TIMES, GATE_VISITS, TrajectoryModel
+from neuro4d_lib.model import GATE_KNOWN, GATE_TIMES, GATE_VISITS, TrajectoryModel, everything_known
 from neuro4d_lib.training.gate import gate_record, measure_gate
 from neuro4d_lib.training.trainer import save_weights
 
@@ -21,13 +21,13 @@ class ShiftedBatches:
     With clean ~ N(SHIFT, 1) and x_t = alpha clean + sigma noise, E[alpha noise - sigma clean | x_t] = -sigma SHIFT.
     """
 
-    def __init__(self, model, batches):
-        self.model, self.batches = model, batches
+    def __init__(self, model, batches, shift_of=lambda covariates: SHIFT):
+        self.model, self.batches, self.shift_of = model, batches, shift_of
 
     def draw(self, size, observed, future, generator, all_known=0.0):
         batch = self.batches.draw(size, observed, future, generator, all_known)
         posterior = self.model.condition(batch.covariates, batch.anatomy, batch.years, batch.seen).posterior
-        z = SHIFT + torch.randn(posterior.mean.shape, generator=generator)
+        z = self.shift_of(batch.covariates) + torch.randn(posterior.mean.shape, generator=generator)
         return type(batch)(batch.covariates, batch.anatomy, batch.years, batch.seen, posterior.from_standard(z))
 
 
@@ -58,14 +58,14 @@ def measured(model_and_batches, rule, people=256):
 class TestMeasureGate:
     def test_a_network_that_is_right_is_trusted(self, model_and_batches):
         gate = measured(model_and_batches, right)
-        assert gate.shape == (GATE_VISITS, GATE_TIMES)
-        # Least-squares error: 1 / (sqrt(numbers) * size of the prediction), numbers = 256 people x 1-5 frames x 29 modes.
+        assert gate.shape == (GATE_KNOWN, GATE_VISITS, GATE_TIMES) == (2, 5, 10)
+        # Least-squares error: 1 / (sqrt(numbers) * size of the prediction), numbers = 128 people x 1-5 frames x 29 modes.
         size = SHIFT * torch.sin(math.pi / 2 * torch.arange(1, 11) / 10)
-        assert ((gate - 1).abs() < 5 / (math.sqrt(256 * 3 * 29) * size)).all()
+        assert ((gate - 1).abs() < 5 / (math.sqrt(128 * 3 * 29) * size)).all()
 
     def test_a_network_that_says_twice_too_much_is_halved(self, model_and_batches):
         gate = measured(model_and_batches, lambda t, shape: 2 * right(t, shape))
-        assert (gate[:, 3:] - 0.5).abs().max() < 0.05
+        assert (gate[..., 3:] - 0.5).abs().max() < 0.05
 
     def test_pure_noise_is_shut_out(self, model_and_batches):
         torch.manual_seed(1)
@@ -73,39 +73,47 @@ class TestMeasureGate:
         assert gate.max() < 0.04
 
     def test_no_factor_leaves_its_limits(self, model_and_batches):
-        assert torch.equal(measured(model_and_batches, lambda t, s: -right(t, s), 64), torch.zeros(5, 10))
+        assert torch.equal(measured(model_and_batches, lambda t, s: -right(t, s), 64), torch.zeros(2, 5, 10))
         assert torch.equal(
-            measured(model_and_batches, lambda t, s: right(t, s) / 4, 64)[:, 3:], torch.full((5, 7), 1.2)
+            measured(model_and_batches, lambda t, s: right(t, s) / 4, 64)[..., 3:], torch.full((2, 5, 7), 1.2)
         )
+
+    def test_those_of_whom_all_is_known_have_a_gate_of_their_own(self, model_and_batches):
+        # Only where something is unknown does the future differ from the closed form, as the network says of everybody.
+        model, batches = model_and_batches
+        model.unet = Stated(model, right)
+        people = ShiftedBatches(model, batches, lambda known: SHIFT * ~everything_known(known)[:, None, None])
+        some, every = measure_gate(model, people, torch.device("cpu"), people=256)
+        assert (some[:, 3:] - 1).abs().max() < 0.15 and every[:, 3:].abs().max() < 0.15
 
     def test_a_network_that_predicts_nothing_keeps_one(self, model_and_batches):
         model, batches = model_and_batches
-        assert torch.equal(measure_gate(model, batches, torch.device("cpu"), people=8), torch.ones(5, 10))
+        assert torch.equal(measure_gate(model, batches, torch.device("cpu"), people=8), torch.ones(2, 5, 10))
 
     def test_measures_the_network_itself_whatever_its_gate_says(self, model_and_batches):
         model, _ = model_and_batches
         first = measured(model_and_batches, right, 64)
         model.gate.fill_(0.3)
         assert torch.equal(measured(model_and_batches, right, 64), first)
-        assert torch.equal(model.gate, torch.full((5, 10), 0.3))
+        assert torch.equal(model.gate, torch.full((2, 5, 10), 0.3))
 
 
 class TestGateOfTheModel:
-    def predictions(self, model_and_batches, observed, t):
+    def test_multiplies_the_prediction_by_what_is_known_visits_and_noise_time(self, model_and_batches):
         model, batches = model_and_batches
         model.unet = Stated(model, lambda t, shape: torch.ones(shape))
-        batch = batches.draw(len(t), observed, 2, torch.Generator().manual_seed(0))
-        condition = model.condition(batch.covariates, batch.anatomy, batch.years, batch.seen)
-        return model.predict(torch.zeros_like(condition.posterior.mean), t, condition)
-
-    def test_multiplies_the_prediction_by_visits_and_noise_time(self, model_and_batches):
-        model, _ = model_and_batches
-        model.gate.copy_(torch.arange(5.0)[:, None] + torch.arange(1, 11) / 10)  # visits + t
-        t = torch.tensor([0.02, 0.1, 0.25, 0.8, 1.0])
+        # 10 where all is known, and the number of visits, and t
+        table = 10.0 * torch.arange(2)[:, None, None] + torch.arange(5)[:, None] + torch.arange(1, 11) / 10
+        model.gate.copy_(table)
+        t = torch.tensor([0.02, 0.1, 0.25, 0.8, 1.0, 0.5])
         for observed in (0, 2, 4, 6):
-            expected = min(observed, 4) + t.clamp_min(0.1)  # constant below the first noise time
-            found = self.predictions(model_and_batches, observed, t)
-            assert torch.allclose(found, expected[:, None, None].expand_as(found), atol=1e-4)
+            batch = batches.draw(6, observed, 2, torch.Generator().manual_seed(0), all_known=0.5)
+            known = torch.tensor([1.0, 1, 1, 0, 0, 0])
+            batch.covariates[3:, 2] = float("nan")
+            condition = model.condition(batch.covariates, batch.anatomy, batch.years, batch.seen)
+            found = model.predict(torch.zeros_like(condition.posterior.mean), t, condition)
+            expected = 10 * known + min(observed, 4) + t.clamp_min(0.1)  # constant below the first noise time
+            assert torch.allclose(found, expected[:, None, None].expand_as(found), atol=1e-3)
 
     def test_is_stored_with_the_weights_in_single_precision(self, model_and_batches, model_config, tmp_path):
         model, _ = model_and_batches
@@ -123,10 +131,14 @@ class TestGateOfTheModel:
         older = {name: value for name, value in model.state_dict().items() if name != "gate"}
         again = TrajectoryModel(model_config)
         again.load_state_dict(older)
-        assert torch.equal(again.gate, torch.ones(5, 10))
+        assert torch.equal(again.gate, torch.ones(2, 5, 10))
+        again.load_state_dict({**older, "gate": torch.full((5, 10), 0.25)})  # before there were two tables
+        assert torch.equal(again.gate, torch.full((2, 5, 10), 0.25))
         with pytest.raises(RuntimeError, match=r"Missing key.*prior\.rate"):
             again.load_state_dict({name: value for name, value in older.items() if name != "prior.rate"})
 
     def test_the_card_states_it(self):
-        record = json.loads(json.dumps(gate_record(torch.full((5, 10), 0.25))))
-        assert record["factors"] == [[0.25] * 10] * 5 and record["noise_times"][-1] == 1.0
+        gate = torch.stack([torch.full((5, 10), 0.25), torch.full((5, 10), 0.75)])
+        record = json.loads(json.dumps(gate_record(gate)))
+        assert record["factors_where_a_covariate_is_unknown"] == [[0.25] * 10] * 5
+        assert record["factors_where_all_are_known"] == [[0.75] * 10] * 5 and record["noise_times"][-1] == 1.0

@@ -48,7 +48,10 @@ class TestARun:
         card = json.loads((run / "model" / "card.json").read_text(encoding="utf-8"))
         assert card["training"]["seed"] == 3 and card["training"]["steps"] == 30 and card["model"]["widths"] == [8, 16]
         gate = load_file(run / "model" / "weights.safetensors")["gate"]
-        assert torch.allclose(torch.tensor(card["recalibration"]["factors"]), gate, atol=1e-4)
+        factors = [
+            card["recalibration"][f"factors_where_{what}"] for what in ("a_covariate_is_unknown", "all_are_known")
+        ]
+        assert torch.allclose(torch.tensor(factors), gate, atol=1e-4)
         # A folder can be made of the weights again; the settings are those that lie beside them.
         assert (
             cli.main(["train", "--weights", str(run / "weights.safetensors"), "--output", str(run.parent / "again")])
