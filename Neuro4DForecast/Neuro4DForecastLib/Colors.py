@@ -43,8 +43,10 @@ def showChange(importer, proxy, frame: np.ndarray, signed: bool) -> None:
         colors = table(name, changeColors() if signed else spreadColors())
         colors.SetAttribute("Neuro4D.Run", importer.run.identifier)
         colors.SetAttribute("Neuro4D.Role", role)
-    sample = np.abs(frame[::3, ::3, ::3])
-    sample = sample[np.isfinite(sample) & (sample > 0)]
+    sample = frame[::3, ::3, ::3]
+    sample = sample[np.isfinite(sample) & (sample != 0)]
+    # Fluid spaces grow by far more than tissue shrinks, and loss is what one looks for: it sets the scale.
+    sample = -sample[sample < 0] if signed and (sample < 0).any() else np.abs(sample)
     largest = float(np.percentile(sample, 99)) if sample.size else 0.0
     largest = float(np.ceil(max(largest, LEAST_RANGE_PERCENT)))
     display = proxy.GetScalarVolumeDisplayNode()

@@ -156,7 +156,14 @@ def provenance(run) -> str:
     value = lambda name: browser.GetAttribute(f"Neuro4D.{name}") or "unknown"  # noqa: E731
     lines = [value("Note"), f"Model: {value('Model')}", f"Seed: {value('Seed')}, futures: {value('Futures')}"]
     covariates = json.loads(browser.GetAttribute("Neuro4D.Covariates") or "null") or {}
-    lines.append("Known: " + (", ".join(f"{k} {v}" for k, v in covariates.items() if v is not None) or "nothing"))
+    known = [
+        f"{name.removesuffix('_years')} {fact:g}"
+        if isinstance(fact, float)
+        else f"{name.removesuffix('_years')} {fact}"
+        for name, fact in covariates.items()
+        if fact is not None
+    ]
+    lines.append(f"Known: {', '.join(known) or 'nothing'}")
     certificate = json.loads(browser.GetAttribute("Neuro4D.FoldCertificate") or "null") or {}
     if certificate:
         lines.append(f"Folds: {certificate.get('failed')} of {certificate.get('voxels')} voxels fail")

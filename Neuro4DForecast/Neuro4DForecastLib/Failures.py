@@ -35,7 +35,7 @@ KNOWN = {
         "The computer ran out of memory. Close other programs, ask for fewer years, or tick “Save memory”.",
     ),
     "noSpace": (
-        r"No space left on device|Errno 28|WinError 112|Disk quota exceeded",
+        r"No space left on device|Errno 28|WinError 112|Disk quota exceeded|GB left; this forecast may need",
         "There is no space left in the temporary folder. Free some space, or choose another folder in Edit > "
         "Application "
         "Settings > General > Temporary directory.",

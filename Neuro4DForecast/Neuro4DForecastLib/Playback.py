@@ -44,6 +44,19 @@ def showOverlay(run, title: str, opacity: float = 0.6) -> None:
         composite.SetCompositing(adding)
 
 
+def legend(run, title: str) -> str:
+    """What the colors of an overlay mean, as rich text; empty for overlays that need no scale."""
+    role = OVERLAYS[title]
+    proxy = run.proxy(role) if role in ("change", "uncertainty") else None
+    if proxy is None:
+        return ""
+    display = proxy.GetScalarVolumeDisplayNode()
+    most = f"{display.GetWindowLevelMax():g} % or more"
+    if role == "uncertainty":
+        return f'<font color="#b89000">■</font> {most}'
+    return f'<font color="#d02000">■</font> loss of {most} &nbsp; <font color="#0060ff">■</font> growth of {most}'
+
+
 def showInViews(volume) -> None:
     """A volume alone in all slice views, fitted to them."""
     slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None)

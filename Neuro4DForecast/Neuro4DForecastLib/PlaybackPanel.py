@@ -68,6 +68,7 @@ class PlaybackPanel:
         self.ui.yearSlider.setRange(0, len(self.run.years) - 1)
         self.ui.speedSpin.setValue(self.run.browser.GetPlaybackRateFps())
         self.ui.provenanceLabel.text = Export.provenance(self.run)
+        self.ui.overlayLegend.visible = False
         self.ui.overlayCombo.clear()
         for title in Playback.overlays(self.run):
             self.ui.overlayCombo.addItem(title)
@@ -100,7 +101,10 @@ class PlaybackPanel:
 
     def _overlay(self) -> None:
         if self.run is not None and self.ui.overlayCombo.currentText:
-            Playback.showOverlay(self.run, self.ui.overlayCombo.currentText, self.ui.overlaySlider.value / 100)
+            title = self.ui.overlayCombo.currentText
+            Playback.showOverlay(self.run, title, self.ui.overlaySlider.value / 100)
+            self.ui.overlayLegend.text = Playback.legend(self.run, title)
+            self.ui.overlayLegend.visible = bool(self.ui.overlayLegend.text)
 
     def _region(self) -> None:
         if self.run is not None and self.ui.regionCombo.currentText:

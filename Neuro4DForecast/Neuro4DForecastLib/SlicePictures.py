@@ -4,6 +4,8 @@ import numpy as np
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
+LABEL_HEIGHT = 24
+
 
 def picture(view: str = "Red") -> np.ndarray:
     """[height, width, 3] of what a slice view shows now."""
@@ -40,13 +42,13 @@ def throughTheYears(run, views: list[str]) -> list[tuple[float, np.ndarray]]:
 
 
 def labeled(pixels: np.ndarray, text: str):
-    """A Pillow image with a line of text in its corner."""
+    """A Pillow image with a line of text above it."""
     from PIL import Image, ImageDraw, ImageFont
 
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(np.pad(pixels, ((LABEL_HEIGHT, 0), (0, 0), (0, 0))))
     try:
         font = ImageFont.load_default(size=14)
     except TypeError:  # Pillow before 10.1
         font = ImageFont.load_default()
-    ImageDraw.Draw(image).text((8, 6), text, fill=(255, 220, 90), font=font)
+    ImageDraw.Draw(image).text((8, 4), text, fill=(255, 220, 90), font=font)
     return image

@@ -210,11 +210,16 @@ class TestEndings:
         assert "forecast scan.nii" in panel.ui.logText.plainText
         assert panel.ui.runOnCpuButton.visible == (behavior in ("gpu", "cuda"))
 
-    def test_the_librarys_own_sentences_are_known(self, scene, forecast_module):
+    def test_the_librarys_own_sentences_are_known(self, scene, forecast_module, tmp_path):
         from Neuro4DForecastLib import Failures
 
         from neuro4d_lib import cli
+        from neuro4d_lib.errors import InputError
+        from neuro4d_lib.forecasting.staging import check_space
 
+        with pytest.raises(InputError) as caught:
+            check_space(tmp_path, 10**18)
+        assert Failures.explain("", str(caught.value), 2).kind == "noSpace"
         assert Failures.explain("", cli.NO_MEMORY, 2).kind == "memory"
         assert Failures.explain("", cli.NO_GPU_MEMORY, 2).kind == "gpuMemory"
         said = "The scan scan.nii could not be matched with the reference brain: why. Expected a T1-weighted scan."

@@ -26,6 +26,21 @@ def test_a_module_says_what_it_is(forecast_module):
     assert not parent.icon.isNull()
 
 
+def test_the_training_panel_says_that_the_command_line_trains_for_now(scene, capsys):
+    from stand_in.application import close_panel, load_module, open_panel
+
+    from neuro4d_lib import cli
+
+    widget = open_panel(load_module(ROOT / "Neuro4DTraining" / "Neuro4DTraining.py"))
+    assert "not built yet" in widget.ui.noteLabel.text and "from the command line" in widget.ui.noteLabel.text
+    command = widget.ui.commandEdit.text.split()
+    assert command[:3] == ["python", "-m", "neuro4d_lib"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(command[3:])
+    assert ended.value.code == 0 and "--output" in capsys.readouterr().out
+    close_panel(widget)
+
+
 def test_reloading_loads_the_parts_anew(panel):
     kept = {name: module for name, module in sys.modules.items() if name.startswith("Neuro4DForecast")}
     try:

@@ -193,6 +193,29 @@ class TestPlaying:
         Playback.showOverlay(run, "None")
         assert abs(colorfulness(SlicePictures.picture("Red"))) < 1
 
+    def test_the_panel_says_what_the_colors_mean(self, panel, run):
+        panel.playback.refresh(run)
+        shown = {}
+        for title in ("Volume change (%)", "Uncertainty (%)", "None"):
+            panel.ui.overlayCombo.setCurrentText(title)
+            panel.ui.overlayCombo.activated.emit(panel.ui.overlayCombo.currentIndex)
+            shown[title] = panel.ui.overlayLegend.text if panel.ui.overlayLegend.visible else ""
+        # The stand-in worker's last year has lost 5 %, with a spread of 2.5.
+        assert "loss of 5 % or more" in shown["Volume change (%)"] and "growth of 5 %" in shown["Volume change (%)"]
+        assert "3 % or more" in shown["Uncertainty (%)"]
+        assert shown["None"] == ""
+
+    def test_the_scale_is_that_of_the_loss(self, run):
+        """Fluid spaces may double in size; tissue that shrinks by a tenth still has to show."""
+        from types import SimpleNamespace
+
+        from Neuro4DForecastLib import Colors
+
+        frame = np.full((30, 30, 30), -10, np.float32)
+        frame[:6] = 100
+        Colors.showChange(SimpleNamespace(run=run), run.proxy("change"), frame, signed=True)
+        assert run.proxy("change").GetScalarVolumeDisplayNode().GetWindowLevelMax() == 10
+
     def test_side_by_side_keeps_the_scan_on_the_left(self, run):
         from Neuro4DForecastLib import Playback, SlicePictures
 
