@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import neuro4d_lib
-from neuro4d_lib.cli_evaluation import add_known_truth
+from neuro4d_lib.cli_evaluation import add_evaluate, add_known_truth
 from neuro4d_lib.cli_models import add_sample, add_simulate
 from neuro4d_lib.cli_population import add_population, add_reality_check
+from neuro4d_lib.cli_representations import add_compare_representations
 from neuro4d_lib.cli_training import add_train
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import JsonLines, Progress, TerminalBar, silent
@@ -178,6 +179,7 @@ def run_forecast(chosen: argparse.Namespace) -> None:
 
 COMMANDS: tuple[Callable[[Any], None], ...] = (
     add_forecast, add_sample, add_simulate, add_population, add_reality_check, add_train, add_known_truth,
+    add_compare_representations, add_evaluate,
 )  # fmt: skip
 
 

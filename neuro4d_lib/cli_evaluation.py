@@ -100,7 +100,10 @@ def _network(folder: Path | None, fields: Path | None) -> tuple[Any, str]:
     if not fields.is_file():
         raise InputError(f"There is no file {fields}. Name the fields.safetensors of a training run.")
     network, card = checkpoint.load_network(folder or checkpoint.SHIPPED)
-    network.deformation.pooling.copy_(load_file(fields)["pooling"])
+    tensors = load_file(fields)
+    if "pooling" not in tensors:
+        raise InputError(f"{fields} holds no region shares ('pooling'). Name the fields.safetensors of a training run.")
+    network.deformation.pooling.copy_(tensors["pooling"])
     return network, card["sha256"][checkpoint.WEIGHTS_FILE]
 
 
@@ -155,6 +158,83 @@ def _score_known_truth(chosen: argparse.Namespace, request: Any, model: Any, pro
     progress(1.0, "Scored")
     print(f"\n{goals}\n")
     print(f"Wrote scores.csv, scores.md and scores.png to {output}. Simulated people; no evidence about real ones.")
+
+
+def add_evaluate(commands: Any) -> None:
+    """evaluate: forecasts of a longitudinal study against its later scans."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="forecast the people of a longitudinal data set and compare with their later scans",
+        description="Forecast everybody in a longitudinal BIDS data set, simulated or real, from the first one, two, ... "
+        "scans and compare with the scans that came later. About a minute or two a scan on two cores. A run that was ended "
+        "goes on where it stopped. Research use only.",
+        epilog="LPIPS needs the weights of alex or resnet50, FID and KID those of MedicalNet; with a network named and no "
+        "file they are downloaded.",
+    )
+    parser.add_argument("study", type=Path, metavar="STUDY", help="BIDS folder: sub-*/ses-*/anat/*_T1w.nii.gz")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder, or that of the same run")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="model folder (default: the shipped model)")
+    parser.add_argument(
+        "--subjects", nargs="+", default=[], metavar="ID", help="only these people (default: everybody)"
+    )
+    parser.add_argument(
+        "--scans",
+        type=int,
+        nargs="+",
+        metavar="K",
+        help="numbers of past scans to forecast from (default: all there are)",
+    )
+    parser.add_argument("--futures", type=int, default=16, metavar="N", help="futures to draw (default: 16)")
+    parser.add_argument("--seed", type=int, default=0, help="future i is drawn with seed + i (default: 0)")
+    parser.add_argument("--steps", type=int, metavar="N", help="denoising steps (default: the model's own choice)")
+    parser.add_argument("--perceptual-network", choices=("alex", "resnet50"), help="for LPIPS of slices")
+    parser.add_argument(
+        "--perceptual-weights", type=Path, metavar="FILE", help="its weights (network: alex unless named)"
+    )
+    parser.add_argument(
+        "--feature-network", choices=("medicalnet_resnet10", "medicalnet_resnet50"), help="for FID and KID of volumes"
+    )
+    parser.add_argument(
+        "--feature-weights", type=Path, metavar="FILE", help="its weights (network: medicalnet_resnet10 unless named)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="as for forecast")
+    parser.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(chosen: argparse.Namespace) -> None:
+    """Check the request, evaluate, name the files."""
+    if chosen.futures < 2 or any(scans < 1 for scans in chosen.scans or []):
+        raise InputError("Expected at least 2 futures, and 1 past scan or more.")
+    _need("scipy", "statsmodels", "matplotlib", "monai")
+    from neuro4d_lib.applications.evaluation import SUBJECTS_FILE, evaluate_study
+    from neuro4d_lib.applications.evaluation_subject import Networks, Settings
+    from neuro4d_lib.metrics.feature_networks import feature_network, perceptual_network
+    from neuro4d_lib.progress import JsonLines, Progress, TerminalBar, silent
+
+    perceptual = chosen.perceptual_network or (chosen.perceptual_weights and "alex")
+    features = chosen.feature_network or (chosen.feature_weights and "medicalnet_resnet10")
+    networks = Networks(
+        (perceptual, perceptual_network(perceptual, chosen.perceptual_weights)) if perceptual else None,
+        (features, feature_network(features, chosen.feature_weights)) if features else None,
+    )
+    scans = None if chosen.scans is None else tuple(sorted(set(chosen.scans)))
+    settings = Settings(chosen.model, chosen.futures, chosen.seed, chosen.steps, scans, chosen.device)
+    command = f"python -m neuro4d_lib evaluate {chosen.study.name} --futures {chosen.futures} --seed {chosen.seed}"
+    progress: Progress = silent if chosen.progress == "none" else TerminalBar()
+    if chosen.progress == "json":
+        progress = JsonLines()
+    outcome = evaluate_study(chosen.study, chosen.output, settings, networks, chosen.subjects, command, progress)
+    if isinstance(progress, JsonLines):
+        unusable = {one.subject: one.reason for one in outcome.unusable}
+        progress.event("done", folder=str(chosen.output), evaluated=list(outcome.evaluated), unusable=unusable)
+        return
+    for one in outcome.unusable:
+        print(f"Not evaluated: {one.subject}: {one.reason}.")
+    print(
+        f"Evaluated {len(outcome.evaluated)} people. Wrote scores.csv, scores.md, scores.png and {SUBJECTS_FILE} to "
+        f"{chosen.output}. Research use only."
+    )
 
 
 def _need(*packages: str) -> None:

@@ -194,20 +194,22 @@ def exact_forecast(cases: Cases, weights: Tensor) -> Gaussian:
     return Gaussian(((posterior.mean * horizons) @ weights.T).numpy(), sd.numpy())
 
 
-def fitted_baselines(weights: Tensor, progress: Progress = silent) -> dict[str, baselines.Forecaster]:
-    """The simple forecasters, each fitted to 3000 other people with eight scans."""
-    training = training_people(weights)
+def fitted_baselines(
+    weights: Tensor, progress: Progress = silent, people: int = TRAINING_PEOPLE
+) -> dict[str, baselines.Forecaster]:
+    """The simple forecasters, each fitted to that many other people with eight scans."""
+    training = training_people(weights, people)
     fitted = {}
     for i, name in enumerate(SIMPLE):
-        progress(i / len(SIMPLE), f"Fitting {name} to {TRAINING_PEOPLE} other people")
+        progress(i / len(SIMPLE), f"Fitting {name} to {people} other people")
         fitted[name] = baselines.fit(name, training)
     return fitted
 
 
-def training_people(weights: Tensor) -> People:
+def training_people(weights: Tensor, people: int = TRAINING_PEOPLE) -> People:
     """Whom the simple forecasters learn from."""
     generator = torch.Generator().manual_seed(_TRAINING_SEED)
-    return as_people(simulate_cases(Population(), TRAINING_PEOPLE, TRAINING_SCANS, generator), weights)
+    return as_people(simulate_cases(Population(), people, TRAINING_SCANS, generator), weights)
 
 
 def region_shares(reference: Reference) -> Tensor:
