@@ -19,7 +19,7 @@ _ABOUT: dict[str, Any] = {
     "version": "0.1.0",
     "license": "Apache-2.0; reference image and regions under the ICBM 152 notice in NOTICE.txt",
     "use": "Research use only. Not for diagnosis, treatment or advice.",
-    "training_data": "Simulated people only (neuro4d_lib/data/population.py): published mean rates, assumed spreads. No real scan was used.",
+    "training_data": "Simulated people only (docs/population.md): published mean rates; spreads assumed, those of brain and ventricles set by group statistics of OASIS-2. No real scan was used.",
     "limits": [
         "Learned from simulated rates of region volumes; says nothing that the published rates do not contain.",
         "Earlier scans enter by registration, whose errors are larger than the simulated scan noise.",

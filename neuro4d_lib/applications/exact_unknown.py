@@ -17,7 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuro4d_lib.applications.known_truth import HORIZONS, Cases, joint_covariance, joint_mean, observations
+from neuro4d_lib.applications.known_truth import (
+    HORIZONS,
+    Cases,
+    joint_covariance,
+    joint_mean,
+    observations,
+    some_people,
+)
 from neuro4d_lib.data.population import (
     COVARIATES,
     LEAST_EDUCATION,
@@ -92,7 +99,7 @@ def exact_mixture(
     priors = _Priors(population)
     parts = []
     for start in range(0, len(cases.past), people_at_once):
-        some = Cases(*(getattr(cases, name)[start : start + people_at_once] for name in Cases.__dataclass_fields__))
+        some = some_people(cases, start, start + people_at_once)
         parts.append(_mixture(population, priors, some, draws, generator))
     dims = {"diagnosis": 0, "mean": 0, "sd": 0, "samples": 1}
     return MixedPosterior(

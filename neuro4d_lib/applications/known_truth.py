@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -51,11 +51,25 @@ def simulate_cases(population: Population, people: int, scans: int, generator: t
     return Cases(drawn.covariates, drawn.seen_state, past_all[:, chosen], seen[:, chosen], truth)
 
 
-def exact_posterior(population: Population, cases: Cases) -> Posterior:
+def exact_posterior(population: Population, cases: Cases, people_at_once: int = 200) -> Posterior:
     """The best possible forecast, given exactly what the model is given: the true law, conditioned. Mean [N, H, R].
 
     Every covariate must be known; see `exact_unknown` for people of whom some are not.
     """
+    parts = [
+        _known_posterior(population, some_people(cases, start, start + people_at_once))
+        for start in range(0, len(cases.past), people_at_once)
+    ]
+    mean, root, innovations = (torch.cat([getattr(p, name) for p in parts]) for name in ("mean", "root", "innovations"))
+    return Posterior(mean, root, innovations)
+
+
+def some_people(cases: Cases, start: int, end: int) -> Cases:
+    """The cases from `start` up to `end`, which is left out."""
+    return Cases(*(getattr(cases, field.name)[start:end] for field in fields(Cases)))
+
+
+def _known_posterior(population: Population, cases: Cases) -> Posterior:
     years, diagnosis = cases.years(), cases.covariates[:, 4].long()
     mean = joint_mean(population, cases.covariates, years)
     covariance = joint_covariance(population, diagnosis, years, cases.past.shape[1])
