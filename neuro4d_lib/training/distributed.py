@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -33,8 +35,13 @@ class Group:
 
     def wrapped(self, module: nn.Module) -> nn.Module:
         """The module, its gradients averaged over all processes. Every process must hold the same weights."""
-        # Buffers are constants here; by default they would be sent with every step.
-        return module if self.size == 1 else DistributedDataParallel(module, broadcast_buffers=False)
+        if self.size == 1:
+            return module
+        # Buffers are constants here; by default they would be sent with every step. PyTorch 2.13 renamed the option.
+        known = inspect.signature(DistributedDataParallel).parameters
+        option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {option: False}
+        return DistributedDataParallel(module, **options)
 
     def keeping_to_itself(self, wrapped: nn.Module) -> AbstractContextManager[None]:
         """Inside it, gradients are added up without being averaged."""
