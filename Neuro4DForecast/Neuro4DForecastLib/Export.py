@@ -1,6 +1,7 @@
 """A run's forecast as files for others: 4D NIfTI, .seq.nrrd, GIF, MP4, CSV, HTML; and 4D NIfTI back into a sequence."""
 
 import csv
+import itertools
 import json
 import shutil
 import subprocess
@@ -115,7 +116,7 @@ def report(run, path: Path) -> None:
 
 
 def loadSequence(path: Path | str):
-    """Any 4D NIfTI as a sequence with its years, its browser and its volume; returns the browser.
+    """Any 4D NIfTI as a sequence with its years (or time steps), its browser and its volume; returns the browser.
 
     Slicer itself does not read a 4D NIfTI as a sequence.
     """
@@ -123,16 +124,18 @@ def loadSequence(path: Path | str):
     image = FourD.header(path)
     if len(image.shape) != 4:
         raise Problem(f"{path.name} has {len(image.shape)} dimensions. A 4D NIfTI, one volume a time, was expected.")
-    years = FourD.yearsOf(path, image)
+    times, unit = FourD.timesOf(path, image)
     affine = np.asarray(image.affine, float)
     name = path.name.removesuffix(".gz").removesuffix(".nii")
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
     try:
         node.SetIndexName(Results.INDEX_NAME)
-        node.SetIndexUnit(Results.INDEX_UNIT)
+        node.SetIndexUnit(unit)
+        smallest = min((later - time for time, later in itertools.pairwise(times)), default=1.0)
+        node.SetNumericIndexValueTolerance(min(0.001, smallest / 2))  # or close frames would replace each other
         frames = (frame for frame in FourD.frames(path, image) if frame is not None)
-        for year, frame in zip(years, frames, strict=True):
-            node.SetDataNodeAtValue(Nodes.volumeNode(frame, affine, name), f"{year:g}")
+        for time, frame in zip(times, frames, strict=True):
+            node.SetDataNodeAtValue(Nodes.volumeNode(frame, affine, name), f"{time:g}")
     except BaseException:
         slicer.mrmlScene.RemoveNode(node)
         raise

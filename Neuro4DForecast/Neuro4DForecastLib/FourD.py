@@ -9,16 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
+from Neuro4DForecastLib import Failures
 from Neuro4DForecastLib.Problem import Problem
 
 CHUNK_BYTES = 2 << 20
+YEAR = "year"
 COMMENT = 6  # the NIfTI header extension that holds plain text
 
 
 def header(path: Path):
     """nibabel image of a NIfTI file, voxels unread; a Problem if it is none."""
-    import nibabel
-
+    try:
+        import nibabel
+    except ImportError:
+        raise Problem(Failures.KNOWN["noPackage"][1], kind="noPackage") from None
     try:
         image = nibabel.load(path)
     except FileNotFoundError:
@@ -75,8 +79,10 @@ def scaled(frame: np.ndarray, proxy) -> np.ndarray:
     return native.astype(np.float32) * np.float32(slope) + np.float32(inter)
 
 
-def yearsOf(path: Path, image=None) -> list[float]:
-    """Years of the frames: from a JSON file beside it, from the header's own text, or from its time step."""
+def timesOf(path: Path, image=None) -> tuple[list[float], str]:
+    """Times of the frames and their unit: years from a JSON file beside it or from the header's own text, else the time
+    step of the header, in seconds or in the unit "step" where it has none.
+    """
     image = image or header(path)
     count = image.shape[3] if len(image.shape) > 3 else 1
     stem = path.name.removesuffix(".gz").removesuffix(".nii")
@@ -85,15 +91,16 @@ def yearsOf(path: Path, image=None) -> list[float]:
         if years is not None and len(years) == count - 1 and 0 not in years:
             years = [0.0, *years]  # forecast.json lists the years ahead; frame 0 is the scan
         if years is not None and len(years) == count:
-            return years
+            return years, YEAR
     for extension in image.header.extensions:
         text = extension.get_content()
         years = _yearsIn(text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text))
         if years is not None and len(years) == count:
-            return years
+            return years, YEAR
     step = float(image.header.get_zooms()[3]) if len(image.shape) > 3 else 1.0
     step = step if math.isfinite(step) and step > 0 else 1.0
-    return [index * step for index in range(count)]
+    seconds = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(image.header.get_xyzt_units()[1])
+    return [index * step * (seconds or 1.0) for index in range(count)], "s" if seconds else "step"
 
 
 def _yearsIn(text: str) -> list[float] | None:
@@ -110,7 +117,7 @@ def write(path: Path, frameList: list[np.ndarray], affine: np.ndarray, years: li
 
     stacked = np.stack(frameList, axis=-1)
     image = nibabel.Nifti1Image(stacked, affine)
-    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_xyzt_units("mm")  # NIfTI has no unit for years
     text = json.dumps({"years": years, **notes}, ensure_ascii=False)
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension(COMMENT, text.encode("utf-8")))
     if len(years) > 1:

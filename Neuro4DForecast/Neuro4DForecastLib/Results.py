@@ -13,7 +13,7 @@ from Neuro4DForecastLib import Colors, FourD, Nodes, Playback, Removal, VolumesT
 from Neuro4DForecastLib.Problem import Problem
 
 RUN, ROLE = "Neuro4D.Run", "Neuro4D.Role"
-INDEX_NAME, INDEX_UNIT = "time", "year"
+INDEX_NAME, INDEX_UNIT = "time", FourD.YEAR
 FRAMES_PER_SECOND = 3
 NOTE = "Simulated future. Research use only."
 COARSER = 2  # of the overlays, where memory is to be saved

@@ -63,7 +63,7 @@ def forecast(app, panel, moving: bool) -> dict:
 
     panel.ui.movingVolumeCheck.checked = moving
     app.processEvents()
-    before, heartbeat = resident_bytes(), Heartbeat()
+    before, heartbeat, estimate = resident_bytes(), Heartbeat(), panel.run._estimate
     clicked = time.perf_counter()
     panel.ui.forecastButton.click()
     returned = time.perf_counter()
@@ -81,6 +81,9 @@ def forecast(app, panel, moving: bool) -> dict:
         "all_frames_seconds": ended - clicked,
         "longest_gap_ms": 1000 * heartbeat.longest_seconds(),
         "memory_mb": (resident_bytes() - before) / 1e6,
+        "estimated_seconds": estimate.seconds,
+        "estimated_worker_gb": estimate.memoryBytes / 1e9,
+        "worker_gb": panel.logic.job.facts["peak_memory_bytes"] / 1e9,
     }
 
 
@@ -155,10 +158,10 @@ def main() -> None:
 
 
 def best(runs: list[dict]) -> dict:
-    """The quickest of each time; the longest of all gaps; memory as the first run took it, before any was used again."""
+    """The quickest of each time; the longest of all gaps; memory and estimates of the first run, before any learning."""
+    first = {key: value for key, value in runs[0].items() if "memory" in key or "estimated" in key}
     longest = max(run["longest_gap_ms"] for run in runs)
-    quickest = {key: min(run[key] for run in runs) for key in runs[0]}
-    return quickest | {"longest_gap_ms": longest, "memory_mb": runs[0]["memory_mb"]}
+    return {key: min(run[key] for run in runs) for key in runs[0]} | first | {"longest_gap_ms": longest}
 
 
 def report(node, shipped: bool, command: float, frames: dict, moving: dict, cancel: float) -> None:
@@ -172,6 +175,8 @@ def report(node, shipped: bool, command: float, frames: dict, moving: dict, canc
     print(
         f"  panel overhead                     {overhead:8.2f} s ({100 * overhead / command:.0f} % of the command line)"
     )
+    print(f"  estimated before                   {frames['estimated_seconds']:8.2f} s, {frames['estimated_worker_gb']:.2f} GB "
+          f"for the worker, which took {frames['worker_gb']:.2f} GB")  # fmt: skip
     print(f"  the click itself                   {1000 * frames['click_seconds']:8.0f} ms")
     print(f"  longest hold of the event loop     {frames['longest_gap_ms']:8.0f} ms (bound: 100; "
           f"{moving['longest_gap_ms']:.0f} with one moving volume)")  # fmt: skip

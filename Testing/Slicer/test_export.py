@@ -32,19 +32,25 @@ class TestNifti:
 
         Export.export(run, tmp_path / "forecast.nii.gz")
         (tmp_path / "forecast.json").unlink()
-        assert FourD.yearsOf(tmp_path / "forecast.nii.gz") == [0, 0.5, 1.25, 3]
+        assert FourD.timesOf(tmp_path / "forecast.nii.gz") == ([0, 0.5, 1.25, 3], "year")
 
-    def test_a_stranger_is_read_by_its_time_step(self, scene, tmp_path):
+    @pytest.mark.parametrize(
+        ("written", "unit", "times"),
+        [("sec", "s", ["0", "2.5", "5"]), ("usec", "s", ["0", "2.5e-06", "5e-06"]), (None, "step", ["0", "2.5", "5"])],
+    )
+    def test_a_stranger_is_read_by_its_time_step(self, scene, tmp_path, written, unit, times):
         import nibabel
         from Neuro4DForecastLib import Export, Nodes
 
         array = np.random.default_rng(1).integers(0, 1000, (7, 8, 9, 3)).astype(np.int16)
         image = nibabel.Nifti1Image(array, np.diag([-1, 1, 2, 1.0]))
         image.header["pixdim"][4] = 2.5
+        image.header.set_xyzt_units("mm", written)
         image.header.set_slope_inter(0.5, 10)
         nibabel.save(image, tmp_path / "other.nii")
         sequence = Export.loadSequence(tmp_path / "other.nii").GetMasterSequenceNode()
-        assert [sequence.GetNthIndexValue(i) for i in range(3)] == ["0", "2.5", "5"]
+        assert [sequence.GetNthIndexValue(i) for i in range(3)] == times
+        assert sequence.GetIndexUnit() == unit
         expected = np.asarray(nibabel.load(tmp_path / "other.nii").dataobj)
         for item in range(3):
             assert np.allclose(Nodes.arrayOf(sequence.GetNthDataNode(item)), expected[..., item])
@@ -180,6 +186,18 @@ class TestDialogs:
         assert browser.GetMasterSequenceNode().GetNumberOfDataNodes() == 4
         red = scene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
         assert red.GetBackgroundVolumeID() == browser.GetProxyNode(browser.GetMasterSequenceNode()).GetID()
+
+    def test_without_nibabel_it_says_what_to_install(self, panel, scene, tmp_path, choose, monkeypatch):
+        import sys
+
+        import slicer
+
+        said = []
+        monkeypatch.setattr(slicer.util, "errorDisplay", said.append)
+        monkeypatch.setitem(sys.modules, "nibabel", None)
+        choose(str(tmp_path / "4d.nii"))
+        panel.ui.loadSequenceButton.click()
+        assert "press “Install”" in said[0]
 
     def test_a_file_that_is_none_gives_a_sentence(self, panel, scene, tmp_path, choose, monkeypatch):
         import slicer

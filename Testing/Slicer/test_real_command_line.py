@@ -80,10 +80,12 @@ def test_the_panel_gives_the_voxels_of_the_command_line(command_line, scan, pane
         getattr(panel.ui, edit).text = text
     panel.ui.sexCombo.setCurrentIndex(1)
     panel.ui.futuresSpin.value, panel.ui.seedSpin.value = 2, 3
+    estimate = panel.run._estimate
     panel.ui.forecastButton.click()
     wait(lambda: not panel.run.running, 600)
     assert panel.playback.run is not None, panel.ui.logText.plainText
     same_voxels(panel.playback.run, command_line)
+    assert 0.5 < estimate.memoryBytes / panel.logic.job.facts["peak_memory_bytes"] < 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="looks at processes as Linux and macOS list them")
