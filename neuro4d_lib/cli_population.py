@@ -17,16 +17,16 @@ def add_population(commands: Any) -> None:
         description="Print rates of change by region and diagnosis, and every other assumption about the simulated "
         "people with its source, as Markdown.",
     )
+    _add_population_file(parser)
     parser.set_defaults(run=run_population)
 
 
 def run_population(chosen: argparse.Namespace) -> None:
     from neuro4d_lib.applications.population_table import render_population
     from neuro4d_lib.checkpoint import SHIPPED
-    from neuro4d_lib.data.population import Population
     from neuro4d_lib.data.reference import Reference
 
-    print(render_population(Population(), Reference.load(SHIPPED)))
+    print(render_population(_population(chosen.population), Reference.load(SHIPPED)))
 
 
 def add_reality_check(commands: Any) -> None:
@@ -41,6 +41,7 @@ def add_reality_check(commands: Any) -> None:
     parser.add_argument("folder", type=Path, help="folder with the two tables of real people")
     parser.add_argument("--cohorts", type=int, default=100, metavar="N", help="simulated cohorts (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the simulated people (default: 0)")
+    _add_population_file(parser)
     parser.set_defaults(run=run_reality_check)
 
 
@@ -51,12 +52,11 @@ def run_reality_check(chosen: argparse.Namespace) -> None:
 
     from neuro4d_lib.applications.reality_check import reality_check, render_comparison
     from neuro4d_lib.checkpoint import SHIPPED
-    from neuro4d_lib.data.population import Population
     from neuro4d_lib.data.population_volumes import PopulationVolumes
     from neuro4d_lib.data.reference import Reference
     from neuro4d_lib.progress import TerminalBar
 
-    population = PopulationVolumes(Population(), Reference.load(SHIPPED))
+    population = PopulationVolumes(_population(chosen.population), Reference.load(SHIPPED))
     generator = torch.Generator().manual_seed(chosen.seed)
     progress = TerminalBar()
     rows = reality_check(chosen.folder, population, generator, chosen.cohorts, progress)
@@ -67,3 +67,15 @@ def run_reality_check(chosen: argparse.Namespace) -> None:
         f"\n{beyond} of {len(rows)} differ by more than two standard errors; about {0.05 * len(rows):.0f} would by chance. "
         "Simulated people, for research only."
     )
+
+
+def _add_population_file(parser: Any) -> None:
+    parser.add_argument("--population", type=Path, metavar="FILE", help="JSON with other assumptions")
+
+
+def _population(file: Path | None) -> Any:
+    from neuro4d_lib.config import read_settings
+    from neuro4d_lib.data.population import Population
+    from neuro4d_lib.data.population_config import PopulationConfig
+
+    return Population(PopulationConfig() if file is None else read_settings(file, PopulationConfig))

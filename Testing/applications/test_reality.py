@@ -127,17 +127,17 @@ class TestRealityCheck:
 
 class TestCommands:
     def test_print_the_comparison_and_count_what_differs(self, tables, capsys):
-        run_reality_check(argparse.Namespace(folder=tables, cohorts=5, seed=0))
+        run_reality_check(argparse.Namespace(folder=tables, cohorts=5, seed=0, population=None))
         said = capsys.readouterr().out
         assert "| brain volume, mean rate | Nondemented | 60 |" in said
         assert "differ by more than two standard errors" in said
 
     def test_the_page_shows_the_population_as_it_is(self, capsys):
-        run_population(argparse.Namespace())
+        run_population(argparse.Namespace(population=None))
         said = capsys.readouterr().out.strip()
         shown = PAGE.read_text(encoding="utf-8").split("<!-- population -->")[1].split("<!-- end -->")[0].strip()
         assert shown == said, "Put the output of `python -m neuro4d_lib population` into docs/population.md."
 
     def test_refuse_too_few_cohorts(self, tables):
         with pytest.raises(InputError, match="number of cohorts is 1; expected 2"):
-            run_reality_check(argparse.Namespace(folder=tables, cohorts=1, seed=0))
+            run_reality_check(argparse.Namespace(folder=tables, cohorts=1, seed=0, population=None))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuro4d_lib.config import from_dict, to_dict
+from neuro4d_lib.config import from_dict, read_settings, to_dict
 from neuro4d_lib.data.population import Population, covariate_values, covariates_of
 from neuro4d_lib.data.population_config import PopulationConfig, RegionRate
 from neuro4d_lib.data.population_volumes import PopulationVolumes
@@ -164,15 +164,26 @@ class TestConfiguration:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"scan_noise": {"hipocampus": 1.0}}, "scan_noise: there is no region 'hipocampus'"),
+            ({"scan_noise": {"hipocampus": 1.0}}, "scan_noise.hipocampus: there is no such region"),
             ({"rates": {}}, "the region 'amygdala' is missing"),
             ({"age_effect": {"thalamus": (0.1, 0.2)}}, "age_effect.thalamus: found 2 values; expected 5"),
             ({"male_shares": (0.5,)}, "male_shares: found 1 values; expected 5"),
+            ({"diagnosis_shares": (0.5, 0.5, 0.5, 0.0, 0.0)}, "diagnosis_shares: .* the sum 1.5; expected 1"),
+            ({"state_correlation": (0.0, 1.5, 0.0, 0.0, 0.0)}, "state_correlation: .* between -1 and 1"),
+            ({"region_correlation": -0.5}, "region_correlation: found -0.5; expected 0 to less than 1"),
         ],
     )
     def test_refuses_what_does_not_fit(self, change, message):
         with pytest.raises(InputError, match=message):
             dataclasses.replace(CONFIG, **change)
+
+    def test_from_a_file_names_the_line_of_what_does_not_fit(self, tmp_path):
+        file = tmp_path / "population.json"
+        file.write_text('{"unevenness": 0.1,\n "male_shares": [0.5]}', encoding="utf-8")
+        with pytest.raises(InputError, match=r"population.json, line 2: male_shares: found 1 values"):
+            read_settings(file, PopulationConfig)
+        file.write_text('{"unevenness": 0.1}', encoding="utf-8")
+        assert read_settings(file, PopulationConfig) == dataclasses.replace(CONFIG, unevenness=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import save_file
 
 from neuro4d_lib import __version__
+from neuro4d_lib.config import to_dict
 from neuro4d_lib.data.head import with_head
 from neuro4d_lib.data.images import write_like
 from neuro4d_lib.data.lesions import LesionConfig, subjects_with_lesions
+from neuro4d_lib.data.population_config import PopulationConfig
 from neuro4d_lib.data.records import Image
 from neuro4d_lib.data.reference import Reference
 from neuro4d_lib.data.regions import DRIVEN, REGIONS
@@ -49,6 +51,7 @@ def write_cohort(
     *,
     whole_head: bool = False,
     lesions: LesionConfig | None = None,
+    population: PopulationConfig | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> None:
@@ -60,15 +63,19 @@ def write_cohort(
         folder: new or empty.
         whole_head: with skull and scalp.
         lesions: the law by which lesions appear and grow; by itself that of LesionConfig.
+        population: what the subjects were drawn from, for the description of the data set.
         seed: of shapes, lesions and scans. Subject i is the same however many others there are.
     """
-    _check(subjects, folder)
+    check_cohort(subjects, folder)
     law = lesions or LesionConfig()
     subjects = subjects_with_lesions(subjects, simulator.reference, law, seed)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         temporary.mkdir(parents=True)
-        _write_descriptions(temporary, settings, law)
+        laws: dict[str, object] = {"Scanner": asdict(settings), "Lesions": asdict(law)}
+        if population is not None:
+            laws["Population"] = to_dict(population)
+        _write_descriptions(temporary, laws)
         _write_tables(subjects, temporary)
         anatomy = with_head(simulator.reference) if whole_head else simulator.reference
         for i, subject in enumerate(subjects):
@@ -83,7 +90,8 @@ def write_cohort(
     progress(1.0, f"{len(subjects)} simulated subjects")
 
 
-def _check(subjects: Sequence[Subject], folder: Path) -> None:
+def check_cohort(subjects: Sequence[Subject], folder: Path) -> None:
+    """Refuse, before anything is simulated, what could not be written."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not empty. Choose a new folder; nothing is overwritten.")
     names = [subject.id for subject in subjects]
@@ -153,7 +161,8 @@ def _write_subject(
     save_file({key: value.contiguous() for key, value in tensors.items()}, truth_folder / f"{name}_motion.safetensors")
 
 
-def _write_descriptions(folder: Path, settings: ScannerSettings, law: LesionConfig) -> None:
+def _write_descriptions(folder: Path, laws: dict[str, object]) -> None:
+    """laws: what was assumed, by name."""
     common = {
         "Name": "Neuro4D simulated cohort",
         "BIDSVersion": _BIDS_VERSION,
@@ -161,7 +170,7 @@ def _write_descriptions(folder: Path, settings: ScannerSettings, law: LesionConf
     }
     _write_json(
         folder / "dataset_description.json",
-        {**common, "DatasetType": "raw", "Simulated": True, "Scanner": asdict(settings), "Lesions": asdict(law)},
+        {**common, "DatasetType": "raw", "Simulated": True, **laws},
     )
     _write_json(folder / TRUTH / "dataset_description.json", {**common, "DatasetType": "derivative"})
     (folder / "README").write_text(_README.format(version=__version__), encoding="utf-8")

@@ -6,12 +6,11 @@ was compared with real people, and how well it fits, is in docs/population.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from neuro4d_lib.config import documented
+from neuro4d_lib.config import SettingError, documented
 from neuro4d_lib.data.records import DIAGNOSES
 from neuro4d_lib.data.regions import DRIVEN
-from neuro4d_lib.errors import InputError
 
 ByDiagnosis = tuple[float, ...]
 
@@ -244,22 +243,40 @@ class PopulationConfig:
 
     def __post_init__(self) -> None:
         groups = {region.group for region in DRIVEN}
-        by_region = {name: value for name, value in vars(self).items() if isinstance(value, dict)}
-        for name, table in by_region.items():
+        for name in (field.name for field in fields(self) if isinstance(getattr(self, field.name), dict)):
+            table = getattr(self, name)
             for group in sorted(set(table) - groups):
-                raise InputError(
-                    f"population.{name}: there is no region {group!r}. Regions: {', '.join(sorted(groups))}."
-                )
+                raise SettingError(f"{name}.{group}", f"there is no such region. Regions: {', '.join(sorted(groups))}.")
+            for group, values in table.items():
+                if isinstance(values, tuple):
+                    _check_number_of_values(f"{name}.{group}", values)
         for group in sorted(groups - set(self.rates)):
-            raise InputError(f"population.rates: the region {group!r} is missing; every region needs a rate.")
-        tables = {f"rates.{group}.mean": rate.mean for group, rate in self.rates.items()}
-        tables |= {f"rates.{group}.sd": rate.sd for group, rate in self.rates.items()}
-        tables |= {f"{name}.{group}": table[group] for name, table in by_region.items() for group in table
-                   if isinstance(table[group], tuple)}  # fmt: skip
-        tables |= {name: getattr(self, name) for name in ("diagnosis_shares", "ages", "male_shares", "apoe4_shares",
-                                                          "apoe4_effect", "state_correlation", "dropout_per_year")}  # fmt: skip
-        for name, values in tables.items():
-            if len(values) != len(DIAGNOSES):
-                raise InputError(
-                    f"population.{name}: found {len(values)} values; expected {len(DIAGNOSES)}, for {', '.join(DIAGNOSES)}."
-                )
+            raise SettingError("rates", f"the region {group!r} is missing; every region needs a rate.")
+        for group, rate in self.rates.items():
+            _check_number_of_values(f"rates.{group}.mean", rate.mean)
+            _check_number_of_values(f"rates.{group}.sd", rate.sd)
+            if min(rate.sd) <= 0:
+                raise SettingError(f"rates.{group}.sd", f"found {min(rate.sd):g}; expected more than 0.")
+        for name in _BY_DIAGNOSIS:
+            _check_number_of_values(name, getattr(self, name))
+        shares = [("diagnosis_shares", self.diagnosis_shares)]
+        shares += [(f"apoe4_shares[{i}]", of_diagnosis) for i, of_diagnosis in enumerate(self.apoe4_shares)]
+        for name, values in shares:
+            if min(values) < 0 or abs(sum(values) - 1) > 1e-6:
+                raise SettingError(name, f"found shares {values} with the sum {sum(values):g}; expected 1.")
+        if max(abs(value) for value in self.state_correlation) >= 1:
+            raise SettingError(
+                "state_correlation", f"found {self.state_correlation}; expected values between -1 and 1."
+            )
+        for name in ("region_correlation", "side_correlation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingError(name, f"found {getattr(self, name):g}; expected 0 to less than 1.")
+
+
+_BY_DIAGNOSIS = ("diagnosis_shares", "ages", "male_shares", "apoe4_shares", "age_effect_elsewhere", "apoe4_effect",
+                 "state_correlation", "dropout_per_year")  # fmt: skip
+
+
+def _check_number_of_values(name: str, values: tuple[object, ...]) -> None:
+    if len(values) != len(DIAGNOSES):
+        raise SettingError(name, f"found {len(values)} values; expected {len(DIAGNOSES)}, for {', '.join(DIAGNOSES)}.")
