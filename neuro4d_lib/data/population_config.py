@@ -150,8 +150,8 @@ class PopulationConfig:
     acceleration: dict[str, ByDiagnosis] = documented(
         _ACCELERATION,
         help="Change of the rate, percent per year, per year since the latest scan; 0 in other regions.",
-        source="Leung 2013 for the hippocampus in MCI, and for ventricles in MCI and AD (mL turned to percent); the "
-        "rest assumed",
+        source="Leung 2013 for the hippocampus in MCI, and for ventricles in MCI and AD (mL turned to percent, "
+        "less what constant relative growth explains, roughly); the rest assumed",
     )
     acceleration_sd: float = documented(
         0.08, help="Personal acceleration, as a share of the spread of rates, per year.", source="assumed"
