@@ -76,7 +76,7 @@ class BackgroundRun:
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._process.pid if self._process is not None else -1
 
     def log(self) -> str:
         """All that the worker wrote, at most the last 200,000 characters."""

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import slicer
@@ -20,7 +21,43 @@ SLICE_SECONDS = 0.03  # the longest that loading results may hold up the panel a
 WORKER_SHARE = 0.95  # of the progress bar; the rest is loading
 
 
+@dataclass(frozen=True)
+class Given:
+    """All that a forecast takes from the scene, as it was when Forecast was pressed.
+
+    Attributes:
+        files: name of a file of the run -> voxels and matrix that go into it.
+        names: name of a file of the run -> name of the node behind it.
+        labels: label -> name and color, of the segmentation.
+        others: names of the other modalities.
+        yearsBefore: of the earlier scans.
+    """
+
+    scan: Nodes.Snapshot
+    files: dict[str, tuple]
+    names: dict[str, str]
+    labels: dict
+    others: list[str]
+    yearsBefore: list[float]
+
+    @classmethod
+    def of(cls, scan, earlier, segmentation, others) -> "Given":
+        """Copies of the nodes' voxels; raises a Problem for a node that cannot be used."""
+        taken, labels = Nodes.snapshot(scan), {}
+        files, names = {"scan.nii": (taken.array, taken.affine)}, {"scan.nii": taken.name}
+        past = [(f"past{index}.nii", node, "earlierScans") for index, (node, _) in enumerate(earlier)]
+        also = [(f"also{index}.nii", node, "otherVolumes") for index, node in enumerate(others)]
+        for name, node, field in [*past, *also]:
+            other = Nodes.snapshot(node, field)
+            files[name], names[name] = (other.array, other.affine), other.name
+        if segmentation is not None:
+            array, labels = Nodes.labelSnapshot(segmentation, taken)
+            files["segmentation.nii"], names["segmentation.nii"] = (array, taken.affine), segmentation.GetName()
+        return cls(taken, files, names, labels, [node.GetName() for node in others], [years for _, years in earlier])
+
+
 class Stage(enum.Enum):
+    PREPARING = "preparing"
     WORKING = "working"
     LOADING = "loading"
     DONE = "done"
@@ -31,14 +68,11 @@ class Stage(enum.Enum):
 class Job:
     """One forecast under way. `poll` drives it and never holds up its caller; callbacks tell how it goes."""
 
-    def __init__(
-        self, run: BackgroundRun, folder: Path, scan: Nodes.Snapshot, labels: dict, others: list[str], moving: bool
-    ) -> None:
-        self._run, self.folder, self._scan, self._labels, self._others = run, folder, scan, labels, others
-        self._moving = moving
-        self.names: dict[str, str] = {}
+    def __init__(self, run: BackgroundRun, folder: Path, given: Given, moving: bool) -> None:
+        self._run, self.folder, self._given, self._moving = run, folder, given, moving
+        self._unwritten = dict(given.files)
         self._steps = None
-        self.stage = Stage.WORKING
+        self.stage = Stage.PREPARING
         self.result: Results.Run | None = None
         self.problem: Problem | None = None
         self.log = ""
@@ -51,15 +85,18 @@ class Job:
 
     @property
     def active(self) -> bool:
-        return self.stage in (Stage.WORKING, Stage.LOADING)
+        return self.stage in (Stage.PREPARING, Stage.WORKING, Stage.LOADING)
 
     @property
     def pid(self) -> int:
+        """Process id of the worker; -1 before there is one."""
         return self._run.pid
 
     def poll(self) -> Stage:
         try:
-            if self.stage is Stage.WORKING:
+            if self.stage is Stage.PREPARING:
+                self._prepare()
+            elif self.stage is Stage.WORKING:
                 self._work()
             if self.stage is Stage.LOADING:
                 self._load()
@@ -70,16 +107,30 @@ class Job:
             raise
         return self.stage
 
+    def _prepare(self) -> None:
+        """Write one file of what was given, or start the worker when all are there."""
+        if not self._unwritten:
+            self._run.start()
+            self.stage = Stage.WORKING
+            return
+        name = next(iter(self._unwritten))
+        array, affine = self._unwritten.pop(name)
+        try:
+            Nodes.writeNifti(self.folder / name, array, affine)
+        except OSError as error:
+            raise Problem(spaceSentence(error, self.folder.parent), kind="noSpace") from error
+
     def _work(self) -> None:
         state = self._run.poll()
         if state is State.FAILED:
             problem = self._run.problem
-            self._end(Stage.FAILED, Problem(withNames(problem.sentence, self.names), kind=problem.kind))
+            self._end(Stage.FAILED, Problem(withNames(problem.sentence, self._given.names), kind=problem.kind))
         elif state is State.SUCCEEDED:
             output = self.folder / "out"
-            importer = Results.Importer(output, self._scan, self._labels, self._others, self._moving)
+            given = self._given
+            importer = Results.Importer(output, given.scan, given.labels, given.others, self._moving)
             self.result, self.facts = importer.run, importer.facts
-            self.result.warnings = [withNames(warning, self.names) for warning in importer.run.warnings]
+            self.result.warnings = [withNames(warning, self._given.names) for warning in importer.run.warnings]
             self._steps = importer.steps()
             self.stage = Stage.LOADING
 
@@ -211,19 +262,11 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
             raise Problem("A forecast is already running. Wait for it, or press Cancel first.", kind="busy")
         Dependencies.requireComplete()
         model = Models.load(request.model) if request.model else None
-        taken = Nodes.snapshot(scan)
-        folder = self._newFolder(taken, request)
-        try:
-            command, labels = self._prepare(folder, request, taken, earlier, segmentation, others, model)
-            run = BackgroundRun(command, folder, self._environment(folder, request.device))
-            run.start()
-        except BaseException as error:
-            removeFolder(folder)
-            if isinstance(error, OSError):
-                raise Problem(spaceSentence(error, folder.parent), kind="noSpace") from error
-            raise
-        self.job = Job(run, folder, taken, labels, [node.GetName() for node in others], request.movingVolume)
-        self.job.names = fileNames(taken.name, [node for node, _ in earlier], segmentation, others)
+        given = Given.of(scan, earlier, segmentation, others)
+        command = self._command(request, given, model)
+        folder = self._newFolder(given.scan, request)
+        run = BackgroundRun(command, folder, self._environment(folder, request.device))
+        self.job = Job(run, folder, given, request.movingVolume)
         return self.job
 
     def _newFolder(self, scan: Nodes.Snapshot, request: Entries.Request) -> Path:
@@ -238,32 +281,22 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
             raise Problem(f"{Failures.KNOWN['noSpace'][1]} (About {wanted / 1e9:.1f} GB are needed.)", kind="noSpace")
         return folder
 
-    def _prepare(self, folder, request, scan, earlier, segmentation, others, model) -> tuple[list[str], dict]:
-        """Files and command of a run. Names are short and relative: no long or foreign path reaches it."""
-        Nodes.writeNifti(folder / "scan.nii", scan.array, scan.affine)
+    def _command(self, request, given: Given, model) -> list[str]:
+        """The command of a run. Names of files are short and relative: no long or foreign path reaches it."""
         command = [*self.worker, "forecast", "scan.nii", "--output", "out", "--progress", "json"]
         command += ["--years", *(f"{year:g}" for year in request.years)]
         command += ["--futures", str(request.futures), "--seed", str(request.seed), "--displacement"]
         for name, value in request.covariates.items():
             command += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
-        for index, (node, years) in enumerate(earlier):
-            past = Nodes.snapshot(node, "earlierScans")
-            Nodes.writeNifti(folder / f"past{index}.nii", past.array, past.affine)
-            command += [*(["--past"] if index == 0 else []), f"past{index}.nii:-{years:g}"]
-        labels: dict = {}
-        if segmentation is not None:
-            array, labels = Nodes.labelSnapshot(segmentation, scan)
-            Nodes.writeNifti(folder / "segmentation.nii", array, scan.affine)
+        if given.yearsBefore:
+            command += ["--past", *(f"past{index}.nii:-{years:g}" for index, years in enumerate(given.yearsBefore))]
+        if "segmentation.nii" in given.files:
             command += ["--segmentation", "segmentation.nii"]
-        if others:
-            for index, node in enumerate(others):
-                other = Nodes.snapshot(node, "otherVolumes")
-                Nodes.writeNifti(folder / f"also{index}.nii", other.array, other.affine)
-            command += ["--also", *(f"also{index}.nii" for index in range(len(others)))]
+        if given.others:
+            command += ["--also", *(f"also{index}.nii" for index in range(len(given.others)))]
         if model is not None:
             command += ["--model", str(model.folder.resolve())]
-        command += ["--device", request.device.partition(":")[0]]
-        return command, labels
+        return [*command, "--device", request.device.partition(":")[0]]
 
     def _environment(self, folder: Path, device: str) -> dict[str, str]:
         """What differs from Slicer's own environment. Temporary files of any library lie in the run's folder, too."""
@@ -288,14 +321,6 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
         settings = slicer.app.userSettings()
         factor = slicer.util.settingsValue("Neuro4D/SecondsFactor", 1.0, converter=float, settings=settings)
         settings.setValue("Neuro4D/SecondsFactor", min(max(factor * seconds / estimate.seconds, 0.05), 50.0))
-
-
-def fileNames(scan: str, earlier: list, segmentation, others) -> dict[str, str]:
-    """File of a run -> name of the node in it, as `_prepare` hands them over."""
-    found = {"scan.nii": scan}
-    found |= {f"past{index}.nii": node.GetName() for index, node in enumerate(earlier)}
-    found |= {f"also{index}.nii": node.GetName() for index, node in enumerate(others)}
-    return found | ({"segmentation.nii": segmentation.GetName()} if segmentation is not None else {})
 
 
 def checkedCovariates(given: dict) -> dict:

@@ -84,14 +84,14 @@ class RunPanel:
 
     def _poll(self) -> None:
         if self.logic.job is not None:
-            self.logic.job.poll()
+            stage = self.logic.job.poll()
+            # Writing and loading are chains of short steps: go on as soon as the panel has had its turn.
+            self._timer.setInterval(0 if stage in (Stage.PREPARING, Stage.LOADING) else POLL_MS)
 
     def _progress(self, fraction: float, message: str, secondsLeft) -> None:
         self.ui.progressBar.setValue(int(1000 * fraction))
         left = f" — {max(1, round(secondsLeft))} s left" if secondsLeft is not None else ""
         self._say(f"{message}{left}")
-        # Loading is a chain of short steps: go on with it as soon as the panel has had its turn.
-        self._timer.setInterval(0 if self.logic.job.stage is Stage.LOADING else POLL_MS)
 
     def _ended(self, job: Job) -> None:
         self._timer.stop()

@@ -231,28 +231,29 @@ class TestEntries:
 
 
 class TestFolders:
-    def stays(self, panel, scene, head, words):
+    def stays(self, panel, scene, head, wait, words):
         """A click on Forecast starts nothing, says why and leaves the scene."""
         panel.ui.scanSelector.setCurrentNode(head())
         before = nodes(scene)
         panel.ui.forecastButton.click()
+        wait(lambda: not panel.run.running)
         assert words in panel.ui.statusLabel.text and panel.ui.statusLabel.text.rstrip(")").endswith(".")
         assert not panel.run.running and panel.ui.forecastButton.text == "Forecast"
         assert nodes(scene) == before
 
-    def test_a_temporary_folder_that_cannot_be_written(self, panel, scene, head, application, tmp_path):
+    def test_a_temporary_folder_that_cannot_be_written(self, panel, scene, head, wait, application, tmp_path):
         (tmp_path / "file").write_text("")
         application.temporaryPath = str(tmp_path / "file" / "below")
-        self.stays(panel, scene, head, "cannot be written")
+        self.stays(panel, scene, head, wait, "cannot be written")
 
-    def test_a_full_disk(self, panel, scene, head, application, monkeypatch):
+    def test_a_full_disk(self, panel, scene, head, wait, application, monkeypatch):
         from Neuro4DForecastLib import Logic
 
         monkeypatch.setattr(Logic.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
-        self.stays(panel, scene, head, "no space left")
+        self.stays(panel, scene, head, wait, "no space left")
         assert list(Path(application.temporaryPath).iterdir()) == []
 
-    def test_a_disk_that_fills_up_while_the_files_are_written(self, panel, scene, head, application, monkeypatch):
+    def test_a_disk_that_fills_up_while_the_files_are_written(self, panel, scene, head, wait, application, monkeypatch):
         from Neuro4DForecastLib import Nodes
 
         def full(path, array, affine):
@@ -260,7 +261,7 @@ class TestFolders:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(Nodes, "writeNifti", full)
-        self.stays(panel, scene, head, "no space left")
+        self.stays(panel, scene, head, wait, "no space left")
         assert list(Path(application.temporaryPath).iterdir()) == []
 
     @pytest.mark.parametrize("name", ["Größe 空 и", "x" * 120 + "/" + "y" * 110])

@@ -21,6 +21,7 @@ class Heartbeat:
         import qt
 
         self.ticks: list[float] = []
+        self._computed: list[float] = []
         self._timer = qt.QTimer()
         self._timer.setInterval(5)
         self._timer.timeout.connect(self._tick)
@@ -28,8 +29,13 @@ class Heartbeat:
 
     def _tick(self) -> None:
         self.ticks.append(time.perf_counter() - waiting_for_a_processor())
+        self._computed.append(time.thread_time())
 
     def longest_seconds(self) -> float:
         """The longest time between two ticks; the timer ends."""
         self._timer.stop()
         return float(np.diff(self.ticks).max())
+
+    def longest_work_seconds(self) -> float:
+        """The most that this thread computed between two ticks: a hold-up without what the system did meanwhile."""
+        return float(np.diff(self._computed).max())
