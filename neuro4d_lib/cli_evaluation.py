@@ -184,6 +184,12 @@ def add_evaluate(commands: Any) -> None:
         metavar="K",
         help="numbers of past scans to forecast from (default: all there are)",
     )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="DIR",
+        help="segmentations of all scans: sub-*/ses-*/anat/*_dseg.nii.gz, dseg.tsv",
+    )
     parser.add_argument("--futures", type=int, default=16, metavar="N", help="futures to draw (default: 16)")
     parser.add_argument("--seed", type=int, default=0, help="future i is drawn with seed + i (default: 0)")
     parser.add_argument("--steps", type=int, metavar="N", help="denoising steps (default: the model's own choice)")
@@ -219,7 +225,7 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
         (features, feature_network(features, chosen.feature_weights)) if features else None,
     )
     scans = None if chosen.scans is None else tuple(sorted(set(chosen.scans)))
-    settings = Settings(chosen.model, chosen.futures, chosen.seed, chosen.steps, scans, chosen.device)
+    settings = Settings(chosen.model, chosen.futures, chosen.seed, chosen.steps, scans, chosen.device, chosen.labels)
     command = f"python -m neuro4d_lib evaluate {chosen.study.name} --futures {chosen.futures} --seed {chosen.seed}"
     progress: Progress = silent if chosen.progress == "none" else TerminalBar()
     if chosen.progress == "json":

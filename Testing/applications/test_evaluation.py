@@ -97,6 +97,25 @@ class TestScores:
         assert value(rows, "true_change_skill_score") == pytest.approx(1 - 1 / 16, abs=0.01)
         assert value(rows, "volume_error_percent", "group_rate") == pytest.approx(100 * (np.exp(-0.02) - np.exp(-0.03)))
 
+    def test_segmentations_that_came_with_the_data(self, rng):
+        found = people(rng, 12)
+        for i, person in enumerate(found):  # half of them have the regions in another order, and one more
+            names = ["a", "b"] if i % 2 else ["b", "a", "c"]
+            true = {"a": -0.1, "b": 0.2, "c": 0.0}
+            person["cases"][0]["labels"] = {
+                "names": names, "true": [true[n] for n in names], "personal_slope": None, "brain_share": [0.5] * len(names),
+                "futures": [[true[n] / 2 + e for n in names] for e in (-0.01, 0.01)],
+                "others": {"group_rate": [true[n] for n in names]},
+            }  # fmt: skip
+        rows = score_study(found, FITTED)
+        assert value(rows, "own_change_skill_score", region="a") == pytest.approx(0.75)
+        assert value(rows, "own_change_skill_score", "group_rate", "b") == pytest.approx(1)
+        assert value(rows, "own_volume_error_percent", "copy_last", "b") == pytest.approx(100 * (np.exp(0.2) - 1))
+        own = value(rows, "own_volume_error_percent", region="a")
+        assert value(rows, "own_volume_error_percent_of_brain", region="a") == pytest.approx(own / 2)
+        assert {row.n for row in select(rows, metric="own_crps", region="c")} == {6}
+        assert not select(rows, metric="own_crps", method="personal_slope")
+
     def test_voxels(self, rng):
         rows = score_study(people(rng), FITTED)
         # sum d_true^2 = 4, d_pred^2 = 1, product 1.5: skill 1 - (4 + 1 - 3) / 4

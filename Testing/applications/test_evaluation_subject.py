@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from neuro4d_lib.applications import evaluation_person, evaluation_subject
+from neuro4d_lib.applications.evaluation_labels import Segmentations, line_at
 from neuro4d_lib.applications.evaluation_person import Person, in_aligned_space, on_voxels_of, simulated_truth
 from neuro4d_lib.applications.evaluation_subject import Networks, Settings, evaluate_subject
 from neuro4d_lib.applications.known_truth_scores import SCORED
@@ -24,7 +25,7 @@ from neuro4d_lib.geometry.spaces import LATTICE, Grid
 
 pytestmark = pytest.mark.slow
 CENTERS, RADIUS_MM, REACH_MM, RATE = ((-26, -22, -14), (26, -22, -14)), 12.0, 12.0, -0.05
-YEARS = (0.0, 2.0, 4.0)
+YEARS, LABELS_LOST = (0.0, 2.0, 4.0), 0.04
 INDEX = {region.name: region.index for region in REGIONS}
 
 
@@ -98,6 +99,7 @@ def subject(head, tmp_path_factory):
     """Scans on disk; the later ones are the first, pulled through the true motion, brighter and with a gain."""
     image, _ = head
     folder, visits = tmp_path_factory.mktemp("study"), []
+    labels = folder / "labels"
     for i, years in enumerate(YEARS, start=1):
         path = folder / f"sub-1_ses-{i:02d}_T1w.nii.gz"
         array = image.array
@@ -107,6 +109,13 @@ def subject(head, tmp_path_factory):
             array = WarpedImage(image, torch.device("cpu")).pulled(pull)
             array = np.where(array > 0, 1.2 * array + 40, 0).round().astype(np.int16)
         write_like(image, array, path)
+        anat = labels / "sub-1" / f"ses-{i:02d}" / "anat"
+        anat.mkdir(parents=True)
+        seg = Image(head[1].labels, image.affine, np.dtype(np.uint8))
+        left = np.flatnonzero(head[1].labels == INDEX["left_hippocampus"])
+        fewer = head[1].labels.copy()
+        fewer.reshape(-1)[left[: round(years * LABELS_LOST * len(left))]] = INDEX["left_white_matter"]
+        write_like(seg, fewer, anat / f"sub-1_ses-{i:02d}_dseg.nii.gz")
         visits.append(Visit(f"ses-{i:02d}", years, path, Covariates(age=70 + years, diagnosis="AD")))
     return StudySubject("sub-1", tuple(visits))
 
@@ -116,6 +125,7 @@ def result(head, subject, tmp_path_factory):
     """The evaluation, with the registrations replaced by what is true."""
     pytest.importorskip("monai")
     _, aligned = head
+    labels = subject.visits[0].scan.parent / "labels"
     place = {visit.scan.name: visit.years for visit in subject.visits}
 
     def followed(other, first, progress, what):
@@ -142,7 +152,7 @@ def result(head, subject, tmp_path_factory):
             "region_shares",
             lambda reference: torch.full((len(SCORED), len(DRIVEN)), 1 / 29).double(),
         )
-        settings = Settings(None, futures=2, seed=1, steps=None, scans=None, device="cpu")
+        settings = Settings(None, futures=2, seed=1, steps=None, scans=None, device="cpu", labels=labels)
         found = evaluate_subject(
             tmp_path_factory.mktemp("none"),
             subject,
@@ -202,6 +212,24 @@ class TestCases:
         before = case(result, 1, "ses-02")["measured"][HIPPOCAMPUS]
         assert one["past"][0][HIPPOCAMPUS] == pytest.approx(level - before, abs=1e-5)
 
+    def test_segmentations_that_came_with_the_data(self, result):
+        """The left hippocampus has 4 % fewer voxels of its first number every year."""
+        one, two = case(result, 1, "ses-02"), case(result, 2, "ses-03")
+        for found, change in ((one, 1 - 2 * LABELS_LOST), (two, (1 - 4 * LABELS_LOST) / (1 - 2 * LABELS_LOST))):
+            names = found["labels"]["names"]
+            left, right = (names.index(f"label_{INDEX[side + '_hippocampus']}") for side in ("left", "right"))
+            assert found["labels"]["true"][left] == pytest.approx(np.log(change), abs=5e-3)
+            assert found["labels"]["true"][right] == 0
+            assert found["labels"]["others"]["group_rate"][right] == pytest.approx(
+                found["measured"][HIPPOCAMPUS] / 2, rel=0.1
+            )
+            assert np.mean([row[right] for row in found["labels"]["futures"]]) == pytest.approx(
+                found["measured"][HIPPOCAMPUS], rel=0.2
+            )
+            assert sum(found["labels"]["brain_share"]) == pytest.approx(1)
+        assert one["labels"]["personal_slope"] is None
+        assert two["labels"]["personal_slope"][left] == pytest.approx(one["labels"]["true"][left], abs=1e-6)
+
     def test_one_course_composes_and_does_not_fold(self, result):
         for one in result["forecasts"]:
             assert one["fold_failures"] == 0 and one["wrong_sign"] == 0
@@ -230,6 +258,26 @@ class TestImages:
         settings = Settings(None, futures=2, seed=1, steps=None, scans=None, device="cpu")
         with pytest.raises(InputError, match=r"no follow-up within 0\.25 to 10 years"):
             evaluate_subject(tmp_path, near, TrueModel(), settings, Networks())
+
+
+class TestSegmentations:
+    def test_a_folder_without_any_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match="holds no segmentation"):
+            Segmentations.of(tmp_path)
+
+    def test_names_from_the_table(self, tmp_path):
+        anat = tmp_path / "sub-1" / "ses-01" / "anat"
+        anat.mkdir(parents=True)
+        (anat / "sub-1_ses-01_dseg.nii.gz").write_bytes(b"")
+        (tmp_path / "dseg.tsv").write_text("index\tname\n17\thippocampus\n")
+        assert Segmentations.of(tmp_path).names == {17: "hippocampus"}
+        (tmp_path / "dseg.tsv").write_text("number\tname\n17\thippocampus\n")
+        with pytest.raises(InputError, match="expected the columns index and name"):
+            Segmentations.of(tmp_path)
+
+    def test_a_line_through_the_past_goes_on(self):
+        volumes = np.array([[1.0, 5.0], [1.3, 4.0], [1.6, 3.0]])
+        assert line_at(np.array([-3.0, -1.5, 0.0]), volumes, 2.0) == pytest.approx([0.4, -4 / 3])
 
 
 class TestTruth:

@@ -12,6 +12,7 @@ from typing import Any
 
 from neuro4d_lib import __version__
 from neuro4d_lib.applications import known_truth_scores
+from neuro4d_lib.applications.evaluation_labels import Segmentations
 from neuro4d_lib.applications.evaluation_scores import BRAIN, score_study
 from neuro4d_lib.applications.evaluation_subject import Networks, Settings, evaluate_subject
 from neuro4d_lib.applications.figures import draw_scores
@@ -60,6 +61,8 @@ def evaluate_study(
     study = read_study(folder, wanted)
     if not study.subjects:
         raise InputError(_nobody(folder, study.unusable))
+    if settings.labels is not None:
+        Segmentations.of(settings.labels)
     model = load_model(settings.model, checked_device(settings.device))
     _check_settings(output, _described(folder, model, settings, networks))
     found: list[dict[str, Any]] = []
@@ -125,6 +128,7 @@ def _described(folder: Path, model: ForecastModel, settings: Settings, networks:
         "seed": settings.seed,
         "steps": settings.steps,
         "scans": None if settings.scans is None else list(settings.scans),
+        "labels": None if settings.labels is None else settings.labels.resolve().name,
         "perceptual_network": None if networks.perceptual is None else networks.perceptual[0],
         "feature_network": None if networks.features is None else networks.features[0],
     }
@@ -191,7 +195,8 @@ def _write(
     simulated = any(case["true"] is not None for person in found for case in person["cases"])
     title = f"{'Simulated' if simulated else 'Real'} study {study.folder.resolve().name}: {len(found)} people"
     write_scores(output / "scores.csv", rows)
-    preface = _preface(model, networks, simulated)
+    labels = any(case.get("labels") for person in found for case in person["cases"])
+    preface = _preface(model, networks, simulated, labels)
     if unusable:
         listed = "\n".join(f"- {one.subject}: {one.reason}." for one in unusable)
         preface += [f"## Not evaluated: {len(unusable)} of {len(unusable) + len(found)} people", listed]
@@ -207,7 +212,7 @@ def _main_horizon(rows: Sequence[Score]) -> float:
     return 2.0 if not known or 2.0 in known else max(known, key=lambda years: known[years])
 
 
-def _preface(model: ForecastModel, networks: Networks, simulated: bool) -> list[str]:
+def _preface(model: ForecastModel, networks: Networks, simulated: bool, labels: bool) -> list[str]:
     """What was compared with what."""
     volumes = (
         "Volumes: the scan's regions (propagated from the reference by registration) carried by the forecast, against the "
@@ -226,6 +231,11 @@ def _preface(model: ForecastModel, networks: Networks, simulated: bool) -> list[
     if simulated:
         parts.append(
             "The data set is simulated: metrics named `true_` compare with the true volumes instead of a scan."
+        )
+    if labels:
+        parts.append(
+            "Metrics named `own_` go by the segmentations that came with the data: the labels of the last scan, "
+            "carried by the forecast, against those of the follow-up scan."
         )
     names = [network[0] for network in (networks.perceptual, networks.features) if network is not None]
     parts.append(

@@ -11,7 +11,7 @@ from neuro4d_lib.applications import baselines
 from neuro4d_lib.applications.evaluation_subject import REAL
 from neuro4d_lib.applications.known_truth_scores import NEEDS_TWO_SCANS, SCORED
 from neuro4d_lib.applications.line_law import People
-from neuro4d_lib.applications.score_report import TRUE
+from neuro4d_lib.applications.score_report import OWN, TRUE
 from neuro4d_lib.applications.score_table import ALL, Cases, Score
 from neuro4d_lib.applications.scoring import Distribution, Futures, Gaussian, score_changes, score_pit
 from neuro4d_lib.metrics import distribution
@@ -43,6 +43,7 @@ def score_study(found: Found, fitted: Mapping[str, baselines.Forecaster]) -> lis
     rows = _volume_scores(cases, fitted, "measured", "")
     if any(case["true"] is not None for case in cases):
         rows += _volume_scores([case for case in cases if case["true"] is not None], fitted, "true", TRUE)
+    rows += _label_scores([case for case in cases if case.get("labels")])
     rows += _image_scores(cases)
     rows += _set_scores(cases)
     rows += _consistency_scores(forecasts)
@@ -98,6 +99,45 @@ def _volume_scores(
         if name == "model":
             pit = score_pit(cells, name, forecast, truth, prefix)
             rows += [row for row in pit if row.n >= LEAST_PIT_CASES or "tenth" not in row.metric]
+    return rows
+
+
+def _label_scores(cases: Found) -> list[Score]:
+    """Log-volume changes by the segmentations that came with the data."""
+    if not cases:
+        return []
+    names = list(dict.fromkeys(name for case in cases for name in case["labels"]["names"]))
+    cells = _cases(cases, names)
+    years = np.array([case["years"] for case in cases])
+    in_bin = np.array([horizon_bin(value) for value in years])[:, None] == np.arange(len(HORIZONS))
+
+    def placed(lists: Sequence[Any]) -> np.ndarray:
+        """Lists in the order of each case's own labels, or None -> [N, H, R]."""
+        values = np.full((len(cases), len(names)), np.nan)
+        for i, (case, found) in enumerate(zip(cases, lists, strict=True)):
+            if found is not None:
+                values[i, [names.index(name) for name in case["labels"]["names"]]] = _floats(found)
+        return np.where(in_bin[:, :, None], values[:, None], np.nan)
+
+    of_labels = [case["labels"] for case in cases]
+    truth = placed([one["true"] for one in of_labels])
+    draws = min(len(one["futures"]) for one in of_labels)
+    forecasts: dict[str, Distribution] = {
+        "model": Futures(np.stack([placed([one["futures"][m] for one in of_labels]) for m in range(draws)])),
+        "copy_last": Gaussian(np.where(np.isfinite(truth), 0.0, np.nan)),
+        "personal_slope": Gaussian(placed([one["personal_slope"] for one in of_labels])),
+    }
+    for name in dict.fromkeys(name for one in of_labels for name in one["others"]):
+        forecasts[name] = Gaussian(placed([one["others"].get(name) for one in of_labels]))
+    share = np.full((len(cases), len(names)), np.nan)
+    for i, one in enumerate(of_labels):
+        share[i, [names.index(name) for name in one["names"]]] = _floats(one["brain_share"])
+    in_years = np.where(in_bin, years[:, None], np.nan)
+    rows: list[Score] = []
+    for name, forecast in forecasts.items():
+        rows += score_changes(
+            cells, name, forecast, truth, forecasts["group_rate"], years=in_years, share_of_brain=share, prefix=OWN
+        )
     return rows
 
 

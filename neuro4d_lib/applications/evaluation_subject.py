@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neuro4d_lib.applications.evaluation_labels import Segmentations, compared_labels
 from neuro4d_lib.applications.evaluation_person import (
     FollowUp,
     Person,
@@ -36,6 +37,20 @@ from neuro4d_lib.progress import Progress, part, silent
 
 REAL = "real"
 _DRIVEN_STATE_UNIT = 10.0
+_FEATURE_VOXEL_MM = 2.0
+
+
+def _feature_grid() -> Grid:
+    """As wide as `native_grid.FINE`."""
+    depth, height, width = (
+        round(n * native_grid.FINE.spacing_mm[0] / _FEATURE_VOXEL_MM) for n in native_grid.FINE.shape
+    )
+    affine = native_grid.FINE.affine.copy()
+    affine[:3, :3] *= _FEATURE_VOXEL_MM / native_grid.FINE.spacing_mm[0]
+    return Grid((depth, height, width), affine)
+
+
+_FEATURE_GRID = _feature_grid()
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,7 @@ class Settings:
         model: folder; None for the shipped one.
         scans: numbers of past scans to forecast from; None: every number that leaves a follow-up.
         futures, seed, steps, device: see `forecaster.forecast`.
+        labels: folder of segmentations that came with the data; see `evaluation_labels`.
     """
 
     model: Path | None
@@ -54,6 +70,7 @@ class Settings:
     steps: int | None
     scans: tuple[int, ...] | None
     device: str
+    labels: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +131,7 @@ def evaluate_subject(
                 "measured": as_json(follow_up.log_change),
                 "true": None if truth is None else as_json(truth[j] - truth[last]),
             }
+            case["labels"] = _labels(settings, person, made, others, last, j)
             images = _images(made, others, years)
             case |= _compared(made, follow_up, images, networks)
             frames.append(images["model"])
@@ -178,6 +196,23 @@ def _other_motions(model: ForecastModel, person: Person, made: Forecast, last: i
     return motions
 
 
+def _labels(
+    settings: Settings, person: Person, made: Forecast, others: dict[str, Tensor], last: int, later: int
+) -> dict[str, Any] | None:
+    """By the segmentations that came with the data, if the last and the later scan have one."""
+    if settings.labels is None:
+        return None
+    given = Segmentations.of(settings.labels)
+    visits = person.subject.visits
+    maps = {i: given.read(person.subject, i, person.images[i]) for i in (*range(last + 1), later)}
+    now, then = maps[last], maps[later]
+    if now is None or then is None:
+        return None
+    past = [(found, visits[i].years - visits[last].years) for i in range(last) if (found := maps[i]) is not None]
+    years = visits[later].years - visits[last].years
+    return compared_labels(made, years, others, [*past, (now, 0.0)], then, given.names)
+
+
 def _images(made: Forecast, others: dict[str, Tensor], years: float) -> dict[str, np.ndarray]:
     """By method, the image after some years, [D, H, W] intensities."""
     images = {
@@ -236,11 +271,11 @@ def _compared(made: Forecast, follow_up: FollowUp, images: dict[str, np.ndarray]
 
 
 def _aligned_brain(made: Forecast, image: np.ndarray, brain: np.ndarray) -> Tensor:
-    """The brain on the 1.3 mm grid of aligned space [141, 173, 141], so that all people lie alike."""
+    """The brain on a 2 mm grid of aligned space [93, 114, 93], so that all people lie alike."""
     depth, height, width = image.shape
     place = Grid((depth, height, width), made.aligned.affine @ made.scan.affine)
     masked = torch.from_numpy(np.where(brain, image, 0).astype(np.float32))[None, None]
-    return resample(masked, place, native_grid.FINE)[0, 0]
+    return resample(masked, place, _FEATURE_GRID)[0, 0]
 
 
 def _consistency(

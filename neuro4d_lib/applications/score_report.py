@@ -43,7 +43,7 @@ MEANING = {
 _MAIN_REGIONS = ("hippocampus", "lateral_ventricle", "whole_brain")
 _MAIN_METRICS = ("volume_error_percent", "change_skill_score", "crps_skill", "coverage_90")
 _UNLISTED = ("pit_tenth_",)
-TRUE = "true_"
+TRUE, OWN = "true_", "own_"
 
 
 def render_scores(
@@ -74,7 +74,10 @@ def render_scores(
 
 
 def meaning(metric: str) -> str:
-    """One sentence on a metric; with `true_`, against what is true of a simulated person."""
+    """One sentence on a metric; with `true_`, against what is true of a simulated person, with `own_` by the study's labels."""
+    if metric.startswith(OWN):
+        own = MEANING.get(metric.removeprefix(OWN), "")
+        return f"By the segmentations that came with the data; % of brain is % of all labels. {own}".strip()
     if metric.startswith(TRUE):
         return (
             f"Against the simulated truth, not the follow-up scan. {MEANING.get(metric.removeprefix(TRUE), '')}".strip()
@@ -86,7 +89,7 @@ def _tables(of_metric: Sequence[Score], horizon_years: float) -> list[str]:
     """The tables of one metric that have rows."""
     everybody = select(of_metric, diagnosis=ALL)
     at_horizon = select(of_metric, horizon_years=horizon_years)
-    longer = bool(of_metric) and of_metric[0].metric.removeprefix(TRUE) in _MAIN_METRICS
+    longer = bool(of_metric) and of_metric[0].metric.removeprefix(TRUE).removeprefix(OWN) in _MAIN_METRICS
     main = [score for score in of_metric if longer and score.region in _MAIN_REGIONS and score.scans is not None]
     chosen = [
         ("", select(everybody, scans=None), ("region", "horizon_years")),
