@@ -2,13 +2,14 @@
 # make test       run every test;          sets up what it needs
 # make lint       ruff and mypy
 # make benchmark  print measured ratios, seconds and bytes
+# make fold-survey  fifty forecasts of different people: does any image fold?
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/set-up
 
-.PHONY: setup forecast test lint benchmark clean
+.PHONY: setup forecast test lint benchmark fold-survey clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -33,6 +34,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 include Testing/slicer.mk
+
+fold-survey: $(STAMP)
+	$(BIN)/python Testing/fold_survey.py
 
 benchmark: $(STAMP)
 	$(BIN)/python Testing/benchmark.py

@@ -59,7 +59,8 @@ def volume_ratio(displacement_vox: Tensor) -> Tensor:
     slopes = bspline.gradient(bspline.fit(displacement_vox), 2)[0]
     for axis in range(3):
         slopes[axis, axis] += 1
-    return (slopes[0] * torch.linalg.cross(slopes[1], slopes[2], dim=0)).sum(dim=0)[None, None]
+    (a, b, c), (d, e, f), (g, h, i) = slopes
+    return (a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))[None, None]
 
 
 def on_fine(displacement_vox: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,7 +185,8 @@ def measure(
     futures = len(drawn_mm)
     volumes_mm3 = np.empty((futures, len(years), len(NAMES)))
     group_mm3 = np.empty((len(years), len(NAMES)))
-    spread_percent, counts = [], []
+    spread_percent: list[Tensor] = []
+    folds = FoldTests(aligned)
     for k, year in enumerate(years):
         carried = native_grid.carried_to_aligned(drawn_mm[:, k], psi_vox)
         mean, squares = torch.zeros(1, device=drawn_mm.device), torch.zeros(1, device=drawn_mm.device)
@@ -195,16 +197,15 @@ def measure(
             difference = 100 * (flow.volume_ratio[0, 0] - 1) - mean  # Welford's running mean and sum of squares
             mean = mean + difference / (i + 1)
             squares = squares + difference * (100 * (flow.volume_ratio[0, 0] - 1) - mean)
-            counts.append(_count_folds(given.scan, aligned, flow))
+            folds.start(given.scan, flow)
         spread_percent.append((squares / max(futures - 1, 1)).sqrt())
         central = native_grid.flow(carried.mean(dim=0), year)
         delivered = {image.grid: image for image in ((given.scan,) if futures > 1 else ()) + given.also}
-        counts.extend(_count_folds(image, aligned, central) for image in delivered.values())
+        for image in delivered.values():
+            folds.start(image, central)
         group_flow = native_grid.flow(native_grid.carried_to_aligned(group_mm[k : k + 1], psi_vox)[0], year)
         group_mm3[k] = regions.of(group_flow.volume_ratio[0, 0].cpu().numpy())
-    folds = FoldCount(
-        sum(count.voxels for count in counts), counts[0].determinants_per_voxel, sum(count.failed for count in counts)
-    )
+    counts = folds.finished()
     seen = np.flatnonzero(regions.baseline_mm3 > 0)  # the scan may end above the cerebellum
     table = VolumeTable(
         names=tuple(NAMES[region] for region in seen),
@@ -213,8 +214,31 @@ def measure(
         futures_mm3=volumes_mm3[..., seen],
         group_rate_mm3=group_mm3[..., seen],
     )
-    return Measured(table, torch.stack(spread_percent), folds, len(counts))
+    total = FoldCount(
+        sum(count.voxels for count in counts), counts[0].determinants_per_voxel, sum(count.failed for count in counts)
+    )
+    return Measured(table, torch.stack(spread_percent), total, len(counts))
 
 
-def _count_folds(image: Image, aligned: AlignedScan, flow: native_grid.Flow) -> FoldCount:
-    return count_fold_failures(native_grid.displacement_on(image.grid, aligned.affine, flow.pull_mm))
+class FoldTests:
+    """Fold tests in a second thread, one at a time: the next motion is followed meanwhile."""
+
+    def __init__(self, aligned: AlignedScan) -> None:
+        self._aligned = aligned
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._tests: list[Future[FoldCount]] = []
+
+    def start(self, image: Image, flow: native_grid.Flow) -> None:
+        """Test a motion on the voxels of an image, as soon as the test before has ended."""
+        if self._tests:
+            self._tests[-1].result()
+        self._tests.append(self._thread.submit(self._count, image, flow.pull_mm))
+
+    def finished(self) -> list[FoldCount]:
+        """The outcomes of all tests."""
+        counts = [test.result() for test in self._tests]
+        self._thread.shutdown()
+        return counts
+
+    def _count(self, image: Image, pull_mm: Tensor) -> FoldCount:
+        return count_fold_failures(native_grid.displacement_on(image.grid, self._aligned.affine, pull_mm))

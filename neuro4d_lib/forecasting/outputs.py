@@ -8,6 +8,7 @@ import json
 import math
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,14 +132,17 @@ def _write_images(
                 _write_displacement(forecast.displacement_vox(flow, coarse), coarse, place / name)
                 written[name] = f"pull map to year {year:g}, RAS mm, for a grid transform of 3D Slicer"
         progress(0.6, "Packing the images")
-        for track, spool in zip(tracks, frames, strict=True):
-            spool.write_nifti(place / f"{track.name}.nii.gz")
-            written[f"{track.name}.nii.gz"] = track.what
-        frames[0].write_sequence(place / "forecast.seq.nrrd", (0, *years))
-        written["forecast.seq.nrrd"] = "the same as a sequence for 3D Slicer, indexed in years"
-        for name, what in _MAPS.items():
-            maps[name].write_nifti(place / f"{name}.nii.gz")
-            written[f"{name}.nii.gz"] = what
+        with ThreadPoolExecutor() as packers:  # zlib lets other threads run
+            packed = [packers.submit(frames[0].write_sequence, place / "forecast.seq.nrrd", (0, *years))]
+            for track, spool in zip(tracks, frames, strict=True):
+                packed.append(packers.submit(spool.write_nifti, place / f"{track.name}.nii.gz"))
+                written[f"{track.name}.nii.gz"] = track.what
+            written["forecast.seq.nrrd"] = "the same as a sequence for 3D Slicer, indexed in years"
+            for name, what in _MAPS.items():
+                packed.append(packers.submit(maps[name].write_nifti, place / f"{name}.nii.gz"))
+                written[f"{name}.nii.gz"] = what
+            for file in packed:
+                file.result()
     if each_future:
         written |= _write_futures(forecast, place, part(progress, 0.7, 1.0))
     return written, slices
