@@ -79,7 +79,13 @@ def run_known_truth(chosen: argparse.Namespace) -> None:
         _print_steps(network, request, sorted(set(chosen.compare_steps)), device, chosen.output, progress)
         return
     end = 1.0 if draws_only else 0.8
-    known_truth_scores.draw_futures(network, sha256, chosen.output, request, device, part(progress, 0.0, end))
+    try:
+        known_truth_scores.draw_futures(network, sha256, chosen.output, request, device, part(progress, 0.0, end))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"Interrupted. {chosen.output} keeps the futures of every number of scans that is finished; the same command "
+            "goes on from there."
+        ) from None
     if draws_only:
         print(f"Drew the futures in {chosen.output}. Score them with the same command without --draw-only.")
         return
@@ -230,7 +236,12 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
     progress: Progress = silent if chosen.progress == "none" else TerminalBar()
     if chosen.progress == "json":
         progress = JsonLines()
-    outcome = evaluate_study(chosen.study, chosen.output, settings, networks, chosen.subjects, command, progress)
+    try:
+        outcome = evaluate_study(chosen.study, chosen.output, settings, networks, chosen.subjects, command, progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"Interrupted. {chosen.output} keeps the people who are finished; the same command goes on from there."
+        ) from None
     if isinstance(progress, JsonLines):
         unusable = {one.subject: one.reason for one in outcome.unusable}
         progress.event("done", folder=str(chosen.output), evaluated=list(outcome.evaluated), unusable=unusable)

@@ -279,6 +279,14 @@ class TestCommandLine:
         error = capsys.readouterr().err
         assert error.startswith("Error: Nobody in ") and f"({wanted}: " in error and "Traceback" not in error
 
+    def test_an_interrupted_run_says_what_it_keeps(self, study, capsys, monkeypatch):
+        def ended(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(evaluation, "evaluate_subject", ended)
+        assert self.run(study) == 130
+        assert "keeps the people who are finished; the same command goes on" in capsys.readouterr().err
+
     def test_no_study(self, study, capsys):
         study.folder = study.folder / "nowhere"
         assert self.run(study) == 2

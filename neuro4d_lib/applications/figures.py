@@ -10,6 +10,7 @@ from neuro4d_lib.applications.score_table import ALL, Score, select
 from neuro4d_lib.applications.scoring import PIT_BINS
 from neuro4d_lib.errors import InputError
 
+_MANY = 50  # people: with fewer, the bars of a coverage reach beyond what it can be
 BAND_LEVELS = (50, 80, 90, 95)
 # Wong, 2011, doi:10.1038/nmeth.1618: told apart by the color-blind too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -79,6 +80,7 @@ def _coverage(axes: Any, scores: Sequence[Score], regions: Sequence[str], prefix
             chosen = select(scores, metric=f"{prefix}coverage_{level}", region=region)
             _line(axes, chosen, "horizon_years", color, label, 100)
     axes.set(
+        ylim=(0 if any(score.n < _MANY for score in scores) else None, 102),
         xlabel="horizon, years",
         ylabel="truths inside the band, %",
         title=f"Coverage of 50, 80, 90, 95 % bands, {past}",

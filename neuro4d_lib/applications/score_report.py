@@ -91,11 +91,13 @@ def _tables(of_metric: Sequence[Score], horizon_years: float) -> list[str]:
     at_horizon = select(of_metric, horizon_years=horizon_years)
     longer = bool(of_metric) and of_metric[0].metric.removeprefix(TRUE).removeprefix(OWN) in _MAIN_METRICS
     main = [score for score in of_metric if longer and score.region in _MAIN_REGIONS and score.scans is not None]
+    together = select(everybody, scans=None)
+    by_scans = [score for score in select(at_horizon, diagnosis=ALL) if score.scans is not None]
     chosen = [
-        ("", select(everybody, scans=None), ("region", "horizon_years")),
+        ("", together, ("region", "horizon_years")),
         (
             f"At {horizon_years:g} years, by scans:",
-            [score for score in select(at_horizon, diagnosis=ALL) if score.scans is not None],
+            by_scans if longer or not together else [],
             ("region", "scans"),
         ),
         (
@@ -104,7 +106,7 @@ def _tables(of_metric: Sequence[Score], horizon_years: float) -> list[str]:
             ("region", "diagnosis", "scans"),
         ),
     ]
-    if not select(everybody, scans=None):
+    if not together:
         chosen.append(("By horizon:", select(main, diagnosis=ALL), ("region", "horizon_years", "scans")))
     parts = []
     for heading, scores, rows in chosen:
