@@ -35,17 +35,10 @@ class Model:
 
     def summary(self) -> str:
         """The card as rich text."""
-        titles = {
-            "training_data": "Training data",
-            "training": "Training data",
-            "limits": "Limits",
-            "scores": "Scores",
-            "license": "License",
-        }
+        titles = {"training_data": "Training data", "limits": "Limits", "scores": "Scores", "license": "License"}
         lines = [f"<b>{html.escape(self.name)}</b>"]
         for key, title in titles.items():
-            if self.card.get(key):
-                lines.append(f"<b>{title}:</b> {_asText(self.card[key])}")
+            lines.append(f"<b>{title}:</b> {_asText(self.card.get(key) or 'not stated')}")
         return "<br>".join(lines)
 
 

@@ -170,6 +170,7 @@ def test_the_shipped_model_shows_its_card(panel):
     shown = panel.ui.modelCard.toPlainText()
     for part in (model.name, "Training data: Simulated people", "Limits:", "Scores:", "License: Apache-2.0"):
         assert part in shown
+    assert "not stated" in Models.Model(model.folder, {"name": "bare"}).summary()
 
 
 class TestSample:
