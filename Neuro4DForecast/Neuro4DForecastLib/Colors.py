@@ -43,7 +43,7 @@ def showChange(importer, proxy, frame: np.ndarray, signed: bool) -> None:
         colors = table(name, changeColors() if signed else spreadColors())
         colors.SetAttribute("Neuro4D.Run", importer.run.identifier)
         colors.SetAttribute("Neuro4D.Role", role)
-    sample = frame[::3, ::3, ::3]
+    sample = frame[::3, ::3, ::3][inHead(importer.scan.array, frame.shape)[::3, ::3, ::3]]
     sample = sample[np.isfinite(sample) & (sample != 0)]
     # Fluid spaces grow by far more than tissue shrinks, and loss is what one looks for: it sets the scale.
     sample = -sample[sample < 0] if signed and (sample < 0).any() else np.abs(sample)
@@ -54,6 +54,14 @@ def showChange(importer, proxy, frame: np.ndarray, signed: bool) -> None:
     low = -largest if signed else 0.0
     display.SetWindowLevel(largest - low, (largest + low) / 2)
     display.SetAndObserveColorNodeID(colors.GetID())
+
+
+def inHead(scan: np.ndarray, shape: tuple) -> np.ndarray:
+    """Voxels of a map, on the scan's grid or every so many voxels of it, at which the scan is no dark background."""
+    steps = (-(-whole // kept) for whole, kept in zip(scan.shape, shape, strict=True))
+    seen = scan[tuple(slice(None, None, step) for step in steps)]
+    few = seen[::3, ::3, ::3]
+    return seen > few.min() + 0.1 * (np.percentile(few, 99) - few.min())
 
 
 def showLabels(importer, proxy, labels: dict) -> None:

@@ -150,8 +150,8 @@ def draw(app, panel, output: Path) -> None:
         page.paste(side, (0, 0))
         page.paste(views, (side.width, (page.height - views.height) // 2))
         frames.append(page)
-    frames[0].quantize(256).save(output / "panel.png", optimize=True)
-    frames[-1].quantize(256).save(output / "forecast.png", optimize=True)
+    frames[0].save(output / "panel.png", optimize=True)
+    frames[-1].save(output / "forecast.png", optimize=True)
     small = [frame.resize((frame.width * 2 // 3, frame.height * 2 // 3)).quantize(128) for frame in frames]
     small[0].save(output / "forecast.gif", save_all=True, append_images=small[1:], duration=500, loop=0)
     print(*(f"{path.name}: {path.stat().st_size / 1000:.0f} kB" for path in sorted(output.iterdir())), sep="\n")

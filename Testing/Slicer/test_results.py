@@ -205,16 +205,21 @@ class TestPlaying:
         assert "3 % or more" in shown["Uncertainty (%)"]
         assert shown["None"] == ""
 
-    def test_the_scale_is_that_of_the_loss(self, run):
-        """Fluid spaces may double in size; tissue that shrinks by a tenth still has to show."""
+    def test_the_scale_is_that_of_the_loss_in_the_head(self, run):
+        """Fluid spaces may double in size, and air may shrink: tissue that shrinks by a tenth still has to show."""
         from types import SimpleNamespace
 
         from Neuro4DForecastLib import Colors
 
-        frame = np.full((30, 30, 30), -10, np.float32)
-        frame[:6] = 100
-        Colors.showChange(SimpleNamespace(run=run), run.proxy("change"), frame, signed=True)
-        assert run.proxy("change").GetScalarVolumeDisplayNode().GetWindowLevelMax() == 10
+        scan = np.full((60, 60, 60), 500, np.int16)
+        scan[:, :12] = 3
+        importer = SimpleNamespace(run=run, scan=SimpleNamespace(array=scan))
+        for step in (1, 2):  # as with one moving volume, whose maps keep every second voxel
+            frame = np.full([60 // step] * 3, -10, np.float32)
+            frame[: 12 // step] = 100
+            frame[:, : 12 // step] = -60
+            Colors.showChange(importer, run.proxy("change"), frame, signed=True)
+            assert run.proxy("change").GetScalarVolumeDisplayNode().GetWindowLevelMax() == 10
 
     def test_side_by_side_keeps_the_scan_on_the_left(self, run):
         from Neuro4DForecastLib import Playback, SlicePictures
