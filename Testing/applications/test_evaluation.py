@@ -250,7 +250,7 @@ class TestStudy:
         evaluate_study(study.folder, study.output, SETTINGS, Networks())
         before = (study.output / "scores.csv").read_bytes()
         other = Settings(None, futures=9, seed=0, steps=None, scans=None, device="cpu")
-        with pytest.raises(InputError, match="another futures: 8, now 9"):
+        with pytest.raises(InputError, match="another number of futures: 8, now 9"):
             evaluate_study(study.folder, study.output, other, Networks())
         assert (study.output / "scores.csv").read_bytes() == before
 

@@ -29,6 +29,16 @@ SETTINGS_FILE, SUBJECTS_FILE, PARTS = "settings.json", "subjects.csv", "subjects
 FIGURE_REGIONS = ("hippocampus", "lateral_ventricle", "entorhinal_cortex", "whole_brain")
 _SCORING_SHARE = 0.1
 TRAINING_PEOPLE = 1000
+_SETTING_NAMES = {
+    "model_sha256": "model (weights)",
+    "version": "version of neuro4d_lib",
+    "futures": "number of futures",
+    "steps": "number of steps",
+    "scans": "choice of past scans",
+    "labels": "folder of segmentations",
+    "perceptual_network": "perceptual network",
+    "feature_network": "feature network",
+}
 
 
 @dataclass(frozen=True)
@@ -146,13 +156,18 @@ def _check_settings(output: Path, described: dict[str, Any]) -> None:
         if different:
             name = different[0]
             raise InputError(
-                f"{output} holds an evaluation with another {name.replace('_', ' ')}: {before.get(name)!r}, now "
-                f"{described[name]!r}. Choose a new folder."
+                f"{output} holds an evaluation with another {_SETTING_NAMES.get(name, name)}: {_short(before.get(name))}, "
+                f"now {_short(described[name])}. Choose a new folder."
             )
         return
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output} holds files of something else. Choose a new folder for the evaluation.")
     write_whole(path, json.dumps(described, indent=1) + "\n")
+
+
+def _short(value: object) -> str:
+    """A setting in a message; a hash by its beginning."""
+    return str(value)[:12] if isinstance(value, str) and len(value) == 64 else str(value)
 
 
 def _read_part(path: Path) -> dict[str, Any]:
