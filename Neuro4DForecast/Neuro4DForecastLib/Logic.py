@@ -113,6 +113,10 @@ class Job:
             self._run.start()
             self.stage = Stage.WORKING
             return
+        if "nibabel" not in sys.modules:
+            import nibabel  # noqa: F401 (a step of its own: it takes as long as writing a file)
+
+            return
         name = next(iter(self._unwritten))
         array, affine = self._unwritten.pop(name)
         try:
