@@ -15,7 +15,7 @@ def add_compare_representations(commands: Any) -> None:
         "compare-representations",
         help="train deformation, intensity and deformation + residual on the same simulated people",
         description="Train three small models on the same simulated people, MS lesions among them, and print how well "
-        "each forecasts the same other people. The defaults take about a quarter of an hour on two cores.",
+        "each forecasts the same other people. The defaults take some 20 minutes of one core.",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="weights, tables, velocity fields")
     parser.add_argument("--steps", type=int, default=300, help="training steps of each (default: 300)")
