@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,11 @@ def add_known_truth(commands: Any) -> None:
     )
     parser.add_argument("--model", type=Path, metavar="DIR", help="model folder (default: the shipped model)")
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="folder for scores.csv, scores.md and scores.png"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for scores.csv, scores.md, scores.png and goals.json",
     )
     parser.add_argument("--people", type=int, default=1000, help="simulated people (default: 1000)")
     parser.add_argument("--draws", type=int, default=16, help="futures for each (default: 16)")
@@ -131,12 +137,12 @@ def _score_known_truth(chosen: argparse.Namespace, request: Any, model: Any, pro
     from neuro4d_lib.applications.score_table import write_scores, write_whole
 
     output = chosen.output
-    rows = known_truth_scores.score_futures(model.sha256, model.reference, output, request, part(progress, 0.8, 0.9))
+    rows = known_truth_scores.score_futures(model, output, request, part(progress, 0.8, 0.9))
     courses = None
     if chosen.courses:
         rates = known_truth_scores.some_courses(model.sha256, output, request, chosen.courses)
         courses = check_courses(model.network.deformation, model.reference, rates, part(progress, 0.9, 1.0))
-    goals = render_goals(assess(rows, model.network_calls(request.steps), courses))
+    goals = assess(rows, model.network_calls(request.steps), courses)
     write_scores(output / "scores.csv", rows)
     command = (
         f"python -m neuro4d_lib known-truth --people {request.people} --draws {request.draws} "
@@ -146,6 +152,8 @@ def _score_known_truth(chosen: argparse.Namespace, request: Any, model: Any, pro
         command += f" --steps {request.steps}"
     if request.hide_covariates:
         command += " --hide-covariates"
+    reached = {"command": command, "goals": [dataclasses.asdict(goal) for goal in goals]}
+    write_whole(output / "goals.json", json.dumps(reached, indent=1) + "\n")
     title = f"Known-truth benchmark: {request.people} simulated people"
     if request.hide_covariates:
         title += ", covariates hidden"
@@ -156,7 +164,7 @@ def _score_known_truth(chosen: argparse.Namespace, request: Any, model: Any, pro
         "![Figures](scores.png)",
         "## Goals",
         "Cells are region x horizon x number of scans; sampling error is two standard errors.",
-        goals,
+        render_goals(goals),
     ]
     write_whole(output / "scores.md", render_scores(rows, title, command, preface=preface))
     scans = 2 if 2 in request.scans else request.scans[0]

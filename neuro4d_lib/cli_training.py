@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from neuro4d_lib.config import SettingError, read_settings, to_dict
@@ -64,6 +67,9 @@ def add_train(commands: Any) -> None:
         "--weights", type=Path, metavar="FILE", help="make the folder of these weights of a run, without training"
     )
     parser.add_argument(
+        "--scores", type=Path, metavar="FILE", help="with --weights: goals.json of known-truth, for the model's card"
+    )
+    parser.add_argument(
         "--progress", choices=("auto", "json", "none"), default="auto",
         help="auto: a bar; json: one JSON object a line on the standard output, with the log of every step; none (default: auto)",
     )  # fmt: skip
@@ -77,7 +83,7 @@ def run_train(chosen: argparse.Namespace) -> None:
     if chosen.weights is not None:
         if not chosen.weights.is_file():
             raise InputError(f"There is no file {chosen.weights}. Name the {WEIGHTS_FILE} of a run.")
-        _finish(chosen.weights, chosen.output, settings)
+        _finish(chosen.weights, chosen.output, settings, scores=_scores(chosen.scores))
         return
     try:
         _train(chosen, settings)
@@ -135,10 +141,28 @@ def _settings(chosen: argparse.Namespace) -> RunConfig:
         raise InputError(f"--{error.key}: {error.problem}") from None
 
 
-def _finish(weights: Path, output: Path, settings: RunConfig, progress: Progress = silent) -> None:
+def _scores(file: Path | None) -> dict[str, Any]:
+    """What known-truth says of the model, for its card."""
+    if file is None:
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        goals = {f"{goal['what']}: {goal['goal']}": goal["reached"] for goal in found["goals"]}
+        return {"scores": {"command": found["command"], **goals}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} holds no scores ({error}). Name the goals.json of known-truth.") from None
+
+
+def _finish(
+    weights: Path,
+    output: Path,
+    settings: RunConfig,
+    progress: Progress = silent,
+    scores: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     from neuro4d_lib.training.model_folder import make_model_folder
 
-    about = {**_ABOUT, "command": _COMMAND, "training": to_dict(settings.training)}
+    about = {**_ABOUT, "command": _COMMAND, "training": to_dict(settings.training), **scores}
     folder = make_model_folder(weights, output / "model", settings.model, about)
     if isinstance(progress, JsonLines):
         progress.event("done", folder=str(folder))

@@ -9,15 +9,22 @@ from neuro4d_lib.applications.exact_unknown import Draws, exact_forecast_of_unkn
 from neuro4d_lib.applications.known_truth import (
     HORIZONS,
     Cases,
+    closed_form_futures,
     exact_posterior,
     joint_covariance,
     joint_mean,
+    model_futures,
     observations,
     simulate_cases,
 )
+from neuro4d_lib.checkpoint import load_model
 from neuro4d_lib.data.population import COVARIATES, Population
 from neuro4d_lib.data.records import DIAGNOSES
 from neuro4d_lib.data.regions import DRIVEN
+from neuro4d_lib.training.fields import state_maps
+from neuro4d_lib.training.simulated import SimulatedBatches
+
+CPU = torch.device("cpu")
 
 POPULATION = Population()
 REGIONS = len(DRIVEN)
@@ -194,3 +201,22 @@ class TestUnknown:
         one, rest = forecast.samples[0], Draws(forecast.samples[1:], forecast.mean)
         difference = (rest.crps(truth) - rest.crps(one)).reshape(people, -1)
         assert abs(difference.mean(axis=0) / difference.std(axis=0)).max() < 4 / people**0.5
+
+
+def test_the_closed_form_has_the_law_that_it_says():
+    model = load_model(None, torch.device("cpu")).network
+    batches = SimulatedBatches(Population(), model.deformation, state_maps(model.deformation.fields))
+    cases = simulate_cases(Population(), 3, 2, torch.Generator().manual_seed(0))
+    drawn, mean, root = closed_form_futures(model, batches, cases, 2000, torch.Generator().manual_seed(1), people=2)
+    sd = root.square().sum(dim=-1).sqrt().reshape(mean.shape)
+    assert ((drawn.mean(dim=0) - mean) / sd * 2000**0.5).abs().max() < 5
+    assert (drawn.std(dim=0) / sd).sub(1).abs().max() < 0.08
+    with_noise = model_futures(unmoved(model), batches, cases, 2, torch.Generator().manual_seed(1), CPU, people=2)
+    same = closed_form_futures(model, batches, cases, 2, torch.Generator().manual_seed(1), people=2)[0]
+    torch.testing.assert_close(with_noise.double(), same, rtol=0, atol=1e-5)
+
+
+def unmoved(model):
+    """The model with a network that adds nothing."""
+    model.gate.zero_()
+    return model

@@ -12,8 +12,16 @@ from neuro4d_lib.applications import evaluation_steps, known_truth_scores
 from neuro4d_lib.applications.evaluation_steps import compare_steps, render_steps
 from neuro4d_lib.applications.exact_unknown import exact_mixture, hidden
 from neuro4d_lib.applications.known_truth import exact_posterior
-from neuro4d_lib.applications.known_truth_scores import Request, draw_futures, read_futures, score_cases, scored_cases
+from neuro4d_lib.applications.known_truth_scores import (
+    Request,
+    changes,
+    draw_futures,
+    read_futures,
+    score_cases,
+    scored_cases,
+)
 from neuro4d_lib.applications.score_table import select
+from neuro4d_lib.applications.scoring import Futures
 from neuro4d_lib.data.population import Population
 from neuro4d_lib.data.regions import DRIVEN
 from neuro4d_lib.errors import InputError
@@ -48,7 +56,9 @@ def rows(shares):
     found = []
     for scans in REQUEST.scans:
         cases = scored_cases(REQUEST, scans)
-        found += score_cases(cases, exact_draws(cases, REQUEST.draws), shares, fitted, np.ones(len(shares)))
+        found += score_cases(
+            cases, Futures(changes(exact_draws(cases, REQUEST.draws), shares)), shares, fitted, np.ones(len(shares))
+        )
     return found
 
 
@@ -88,7 +98,9 @@ class TestScores:
         fitted = {name: known_truth_scores.baselines.fit(name, training) for name in ("copy_last", "group_rate")}
         told = hidden(cases)
         draws = exact_mixture(Population(), told, request.draws, torch.Generator().manual_seed(4)).samples
-        found = score_cases(cases, draws, shares, fitted, np.ones(len(shares)), hide_covariates=True)
+        found = score_cases(
+            cases, Futures(changes(draws, shares)), shares, fitted, np.ones(len(shares)), hide_covariates=True
+        )
         ours = select(found, metric="crps_share_of_exact", method="model", scans=2, diagnosis="all")
         assert np.mean([row.value for row in ours]) == pytest.approx(1, abs=0.03)
         covered = select(found, metric="coverage_90", method="exact", scans=2, diagnosis="all")

@@ -6,7 +6,7 @@ import pytest
 from neuro4d_lib.applications.figures import draw_scores
 from neuro4d_lib.applications.score_report import render_scores
 from neuro4d_lib.applications.score_table import ALL, Cases, select
-from neuro4d_lib.applications.scoring import Futures, Gaussian, score_changes, score_pit
+from neuro4d_lib.applications.scoring import ControlledFutures, Futures, Gaussian, score_changes, score_pit
 from neuro4d_lib.errors import InputError
 
 N, SIGNAL_SD, NOISE_SD, MEAN = 4000, 0.02, 0.015, -0.03
@@ -182,3 +182,29 @@ class TestFigures:
         pytest.importorskip("matplotlib")
         with pytest.raises(InputError, match="1 to 8 regions"):
             draw_scores([], tmp_path / "x.png", "t", ["r"] * 9)
+
+
+class TestControlledFutures:
+    """One standard normal truth after another, few futures of each."""
+
+    CASES, DRAWS = 4000, 4
+
+    def of_shift(self, shift):
+        random = np.random.default_rng(0)
+        truth = random.normal(size=(self.CASES, 1, 1))
+        twins = random.normal(size=(self.DRAWS, self.CASES, 1, 1))
+        law = Gaussian(np.zeros_like(truth), np.ones_like(truth))
+        shifted = Gaussian(np.full_like(truth, shift), np.ones_like(truth))
+        return truth, ControlledFutures(twins + shift, twins, law), Futures(twins + shift), shifted
+
+    def test_futures_of_the_law_have_its_crps(self):
+        truth, controlled, _, law = self.of_shift(0.0)
+        np.testing.assert_allclose(controlled.crps(truth), law.crps(truth))
+
+    def test_the_mean_is_that_of_many_futures_and_the_noise_smaller(self):
+        truth, controlled, plain, law = self.of_shift(0.2)
+        wanted = law.crps(truth)
+        off, plainly_off = controlled.crps(truth) - wanted, plain.crps(truth) - wanted
+        assert abs(off.mean()) < 3 * off.std() / self.CASES**0.5
+        assert off.std() < plainly_off.std() / 3
+        assert np.abs(controlled.mean - plain.mean).max() == 0

@@ -112,6 +112,9 @@ def joint_covariance(population: Population, diagnosis: Tensor, years: Tensor, o
     return joint
 
 
+PEOPLE_AT_A_TIME = 48
+
+
 @torch.no_grad()
 def model_futures(
     model: TrajectoryModel,
@@ -121,10 +124,10 @@ def model_futures(
     generator: torch.Generator,
     device: torch.device,
     steps: int | None = None,
-    people: int = 48,
+    people: int = PEOPLE_AT_A_TIME,
     progress: Progress = silent,
 ) -> Tensor:
-    """Rates that the model draws: [draws, N, H, R]."""
+    """Rates that the model draws: [draws, N, H, R]. The noise depends on the generator, `draws` and `people` alone."""
     config = model.config
     sampler = SAMPLERS[config.sampler](model.denoiser)
     futures = []
@@ -140,6 +143,34 @@ def model_futures(
         futures.append(torch.stack(of_part))
         progress(min(1.0, (start + people) / len(cases.past)), "Drawing futures")
     return torch.cat(futures, dim=1)
+
+
+@torch.no_grad()
+def closed_form_futures(
+    model: TrajectoryModel,
+    batches: SimulatedBatches,
+    cases: Cases,
+    draws: int,
+    generator: torch.Generator,
+    people: int = PEOPLE_AT_A_TIME,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the model's closed form makes of the noise of `model_futures`, and its law.
+
+    Returns:
+        Rates [draws, N, H, R] and their mean [N, H, R] and root [N, H * R, H * K]: root root' is their covariance.
+    """
+    futures, means, roots = [], [], []
+    modes = torch.eye(model.config.modes)[:, None]
+    for start in range(0, len(cases.past), people):
+        posterior = known_condition(model, batches, cases, slice(start, start + people), torch.device("cpu")).posterior
+        noise = [torch.randn(posterior.mean.shape, generator=generator) for _ in range(draws)]
+        futures.append(torch.stack([model.deformation.rates(posterior.from_standard(z)) for z in noise]))
+        mean = model.deformation.rates(posterior.mean)
+        to_rates = (model.deformation.rates(modes) - model.deformation.rates(0 * modes))[:, 0].double()  # [K, R]
+        root = posterior.root.double().unflatten(1, posterior.mean.shape[1:])
+        means.append(mean.double())
+        roots.append(torch.einsum("kr,nfkj->nfrj", to_rates, root).flatten(1, 2))
+    return torch.cat(futures, dim=1).double(), torch.cat(means), torch.cat(roots)
 
 
 def known_condition(

@@ -14,17 +14,32 @@ from torch import Tensor
 
 from neuro4d_lib.applications import baselines
 from neuro4d_lib.applications.exact_unknown import exact_forecast_of_unknown, hidden
-from neuro4d_lib.applications.known_truth import HORIZONS, Cases, exact_posterior, model_futures, simulate_cases
+from neuro4d_lib.applications.known_truth import (
+    HORIZONS,
+    PEOPLE_AT_A_TIME,
+    Cases,
+    closed_form_futures,
+    exact_posterior,
+    model_futures,
+    simulate_cases,
+)
 from neuro4d_lib.applications.line_law import EVERYBODY, People
 from neuro4d_lib.applications.score_table import ALL, Score
 from neuro4d_lib.applications.score_table import Cases as Cells
-from neuro4d_lib.applications.scoring import Distribution, Futures, Gaussian, score_changes, score_pit
+from neuro4d_lib.applications.scoring import (
+    ControlledFutures,
+    Distribution,
+    Futures,
+    Gaussian,
+    score_changes,
+    score_pit,
+)
 from neuro4d_lib.data.population import Population
 from neuro4d_lib.data.records import DIAGNOSES
 from neuro4d_lib.data.reference import Reference
 from neuro4d_lib.data.regions import DRIVEN, REGIONS
 from neuro4d_lib.errors import InputError
-from neuro4d_lib.model import TrajectoryModel
+from neuro4d_lib.model import ForecastModel, TrajectoryModel
 from neuro4d_lib.progress import Progress, part, silent
 from neuro4d_lib.training.fields import state_maps
 from neuro4d_lib.training.simulated import SimulatedBatches
@@ -89,7 +104,8 @@ def draw_futures(
         )  # fmt: skip
         tensors = {"rates": rates.float().contiguous(), "mean_truth": cases.truth.mean(dim=0).float()}
         temporary = path.with_suffix(".part")
-        save_file(tensors, temporary, {"model": sha256, "steps": str(request.steps), "covariates": _told(request)})
+        said = {"model": sha256, "steps": str(request.steps), "covariates": _told(request)}
+        save_file(tensors, temporary, {**said, "people_at_a_time": str(PEOPLE_AT_A_TIME)})
         os.replace(temporary, path)
 
 
@@ -133,33 +149,59 @@ def some_courses(sha256: str, output: Path, request: Request, count: int) -> Ten
     return rates[0, :count]
 
 
-def score_futures(
-    sha256: str, reference: Reference, output: Path, request: Request, progress: Progress = silent
-) -> list[Score]:
+def score_futures(model: ForecastModel, output: Path, request: Request, progress: Progress = silent) -> list[Score]:
     """All rows of the table, from the futures in `output`; needs scipy and statsmodels."""
+    network, reference = model.network, model.reference
     weights = region_shares(reference)
+    batches = SimulatedBatches(Population(), network.deformation, state_maps(network.deformation.fields.cpu()))
     fitted = fitted_baselines(weights, part(progress, 0.0, 0.6))
     rows: list[Score] = []
     for i, count in enumerate(request.scans):
         progress(0.6 + 0.4 * i / len(request.scans), f"Scoring people with {count} scans")
         cases = scored_cases(request, count)
-        rates = read_futures(futures_file(output, count), sha256, request, cases)
-        rows += score_cases(cases, rates, weights, fitted, brain_shares(reference), request.hide_covariates)
+        path = futures_file(output, count)
+        rates = read_futures(path, model.sha256, request, cases)
+        told_of = hidden(cases) if request.hide_covariates else cases
+        noise = torch.Generator().manual_seed(NOISE_SEED)
+        twins, mean, root = closed_form_futures(
+            network, batches, told_of, request.draws, noise, _people_at_a_time(path)
+        )
+        futures = ControlledFutures(changes(rates, weights), changes(twins, weights), changes_law(mean, root, weights))
+        rows += score_cases(cases, futures, weights, fitted, brain_shares(reference), request.hide_covariates)
     return rows
+
+
+def _people_at_a_time(path: Path) -> int:
+    """How many people drew their noise together."""
+    with safe_open(path, framework="pt") as file:
+        return int((file.metadata() or {}).get("people_at_a_time", PEOPLE_AT_A_TIME))
+
+
+def changes(rates: Tensor, weights: Tensor) -> np.ndarray:
+    """Log-volume change of sums of regions, weights [A, R], from rates [..., H, R]: [..., H, A]."""
+    horizons = torch.tensor(HORIZONS, dtype=torch.float64)[:, None]
+    return np.asarray(((rates.double() * horizons) @ weights.T).numpy())
+
+
+def changes_law(mean: Tensor, root: Tensor, weights: Tensor) -> Gaussian:
+    """The same of a Gaussian law of rates: mean [N, H, R], root [N, H * R, J]."""
+    horizons = torch.tensor(HORIZONS, dtype=torch.float64)[:, None]
+    frames = root.unflatten(1, mean.shape[1:])
+    sd = (weights @ frames).square().sum(dim=-1).sqrt() * horizons
+    return Gaussian(changes(mean, weights), sd.numpy())
 
 
 def score_cases(
     cases: Cases,
-    rates: Tensor,
+    futures: Futures,
     weights: Tensor,
     fitted: dict[str, baselines.Forecaster],
     share_of_brain: np.ndarray,
     hide_covariates: bool = False,
 ) -> list[Score]:
-    """Rows of people with one number of scans, of the model, the exact forecast and the simple ones."""
+    """Rows of people with one number of scans, of the model's futures, the exact forecast and the simple ones."""
     people, scans = len(cases.past), cases.past.shape[1] + 1
-    horizons = torch.tensor(HORIZONS, dtype=torch.float64)[:, None]
-    truth = ((cases.truth * horizons) @ weights.T).numpy()
+    truth = changes(cases.truth, weights)
     told_of = hidden(cases) if hide_covariates else cases
     past = as_people(told_of, weights)
     exact: Distribution
@@ -169,7 +211,7 @@ def score_cases(
     else:
         exact = exact_forecast(cases, weights)
     forecasts: dict[str, Distribution] = {
-        "model": Futures(((rates.double() * horizons) @ weights.T).numpy()),
+        "model": futures,
         "exact": exact,
     }
     for name, forecaster in fitted.items():
@@ -187,11 +229,8 @@ def score_cases(
 
 def exact_forecast(cases: Cases, weights: Tensor) -> Gaussian:
     """The best possible forecast of the log-volume changes of sums of regions, weights [A, R]: [N, H, A]."""
-    horizons = torch.tensor(HORIZONS, dtype=torch.float64)[:, None]
     posterior = exact_posterior(Population(), cases)
-    frames = posterior.root.reshape(len(cases.past), len(HORIZONS), weights.shape[1], -1)
-    sd = (weights @ frames).square().sum(dim=-1).sqrt() * horizons
-    return Gaussian(((posterior.mean * horizons) @ weights.T).numpy(), sd.numpy())
+    return changes_law(posterior.mean, posterior.root, weights)
 
 
 def fitted_baselines(
