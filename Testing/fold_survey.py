@@ -42,7 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--forecasts", type=int, default=50, help="how many (default: 50)")
     parser.add_argument("--futures", type=int, default=2, help="of each (default: 2)")
-    parser.add_argument("--people", type=int, default=12, help="simulated scans (default: 12)")
+    parser.add_argument("--people", type=int, default=8, help="simulated scans (default: 8)")
     parser.add_argument("--scans", type=Path, nargs="*", default=[], help="real scans to forecast too")
     chosen = parser.parse_args()
     random = np.random.default_rng(0)
