@@ -47,7 +47,7 @@ def showChange(importer, proxy, frame: np.ndarray, signed: bool) -> None:
     sample = sample[np.isfinite(sample) & (sample != 0)]
     # Fluid spaces grow by far more than tissue shrinks, and loss is what one looks for: it sets the scale.
     sample = -sample[sample < 0] if signed and (sample < 0).any() else np.abs(sample)
-    largest = float(np.percentile(sample, 99)) if sample.size else 0.0
+    largest = float(np.percentile(sample, 95)) if sample.size else 0.0
     largest = float(np.ceil(max(largest, LEAST_RANGE_PERCENT)))
     display = proxy.GetScalarVolumeDisplayNode()
     display.SetAutoWindowLevel(False)
