@@ -8,18 +8,17 @@ from torch import Tensor
 from neuro4d_lib.networks.covariates import diagnosis_index, standardized
 from neuro4d_lib.networks.gaussian_prior import GaussianPrior
 from neuro4d_lib.progress import Progress, silent
-from neuro4d_lib.training.simulated import Batch, SimulatedBatches
+from neuro4d_lib.training.simulated import SimulatedBatches
 
 _RIDGE = 3.0
 
 
 @torch.no_grad()
-def guess(prior: GaussianPrior, batch: Batch, state: Tensor) -> None:
-    """Ridge regression of the mean of the future frames on the features, by diagnosis; sets the group rates for good."""
-    features = prior.features(batch.covariates, state)
-    target = batch.future.mean(dim=1)
-    d = diagnosis_index(batch.covariates, prior.diagnoses)
-    age = standardized(batch.covariates)[0][:, :1]
+def guess(prior: GaussianPrior, covariates: Tensor, state: Tensor, target: Tensor) -> None:
+    """Ridge regression of the mean of the future frames [N, K] on the features, by diagnosis; sets the group rates for good."""
+    features = prior.features(covariates, state)
+    d = diagnosis_index(covariates, prior.diagnoses)
+    age = standardized(covariates)[0][:, :1]
     line = torch.cat([torch.ones_like(age), age], dim=1)
     for c in range(prior.diagnoses + 1):
         chosen = d == c
@@ -41,9 +40,7 @@ def fit(
 ) -> list[float]:
     """Maximize the likelihood of whole courses with 0 to 4 observed visits. Returns the loss of each step."""
     state_of = batches.deformation.state
-    many = batches.draw(20_000, 0, 2, generator)
-    guess(prior, many.to(device), state_of(many.anatomy).double().to(device))
-    del many
+    guess(prior, *(values.to(device) for values in _many_people(batches, generator)))
     optimizer = torch.optim.Adam(prior.parameters(), lr=5e-3, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=2e-5)
     losses = []
@@ -60,6 +57,18 @@ def fit(
         losses.append(float(loss.detach()))
         progress((step + 1) / steps, f"Fitting the closed form, loss {losses[-1]:.4f}")
     return losses
+
+
+def _many_people(batches: SimulatedBatches, generator: torch.Generator, rounds: int = 20) -> tuple[Tensor, ...]:
+    """Covariates [N, 5], what a scan shows [N, K] and mean of the future frames [N, K] of 20,000 people with one scan.
+
+    A thousand at a time: the maps of all of them together would need gigabytes.
+    """
+    parts = []
+    for _ in range(rounds):
+        batch = batches.draw(1000, 0, 2, generator)
+        parts.append((batch.covariates, batches.deformation.state(batch.anatomy).double(), batch.future.mean(dim=1)))
+    return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
 
 def _ridge(features: Tensor, target: Tensor) -> Tensor:
