@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--scans", type=Path, nargs="*", default=[], help="real scans to forecast too")
     chosen = parser.parse_args()
     random = np.random.default_rng(0)
-    voxels = maps = failed = refused = 0
+    voxels = maps = failed = mended = refused = 0
     with tempfile.TemporaryDirectory() as folder:
         scans = simulated_scans(Path(folder), chosen.people) + chosen.scans
         for i in range(chosen.forecasts):
@@ -62,11 +62,15 @@ def main() -> int:
             size = " x ".join(map(str, made.scan.array.shape))
             print(
                 f"{i + 1}: {scan.name}, {size}, {diagnosis}, {age:.0f} years old, years {years}: "
-                f"{made.fold_tested_maps} maps, {made.folds.voxels} voxels, {made.folds.failed} fail",
+                f"{made.fold_tested_maps} maps, {made.folds.voxels} voxels, {made.folds.failed} fail, {made.folds.mended} mended",
                 flush=True,
             )
             voxels, maps, failed = voxels + made.folds.voxels, maps + made.fold_tested_maps, failed + made.folds.failed
-    print(f"{chosen.forecasts - refused} forecasts, {maps} maps, {voxels} voxels, 10 determinants each: {failed} fail")
+            mended += made.folds.mended
+    print(
+        f"{chosen.forecasts - refused} forecasts, {maps} maps, {voxels} voxels, 10 determinants each: {failed} fail, "
+        f"{mended} mended"
+    )
     return 1 if failed or refused else 0
 
 

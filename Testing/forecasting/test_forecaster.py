@@ -6,9 +6,10 @@ import torch
 
 from neuro4d_lib.data.records import Covariates, Image
 from neuro4d_lib.errors import InputError
-from neuro4d_lib.forecasting import forecaster
+from neuro4d_lib.forecasting import forecaster, native_grid
 from neuro4d_lib.forecasting.forecaster import forecast
 from neuro4d_lib.forecasting.warping import WarpedImage
+from neuro4d_lib.geometry.jacobian import count_fold_failures
 from neuro4d_lib.progress import silent
 
 
@@ -140,3 +141,47 @@ def test_futures_are_drawn_one_by_one_with_their_own_generators():
     drawn = forecaster.draw(Counting(), None, (1, 2), futures=3, seed=7, steps=None, progress=silent)
     assert Counting.seeds == [7, 8, 9]
     assert drawn.shape == (3, 2, 3, 2, 2, 2)
+
+
+class TestFolds:
+    """Motion that is rougher between two voxels than the voxels are apart."""
+
+    @pytest.fixture
+    def rough(self):
+        pull_mm = torch.zeros(1, 3, *native_grid.FINE.shape)
+        pull_mm[0, :, 60:80, 80:100, 60:80] = 3 * torch.randn(3, 20, 20, 20, generator=torch.Generator().manual_seed(1))
+        return native_grid.Flow(pull_mm, torch.ones(1, 1, *native_grid.FINE.shape))
+
+    def test_are_mended_and_told(self, scan, aligned, rough):
+        displacement_vox = native_grid.displacement_on(scan.grid, aligned.affine, rough.pull_mm)
+        assert count_fold_failures(displacement_vox).failed > 0
+        with forecaster.FoldTests(aligned) as tests:
+            tests.start(scan, rough)
+            (count,) = tests.finished()
+        assert count.failed == 0 and 0 < count.mended < count.voxels
+
+    def test_are_mended_in_what_is_delivered(self, example, rough):
+        mended = dataclasses.replace(example.folds, mended=1)
+        delivered = dataclasses.replace(example, folds=mended).displacement_vox(rough)
+        assert count_fold_failures(delivered).failed == 0
+        assert count_fold_failures(example.displacement_vox(rough)).failed > 0
+
+    def test_a_failing_test_ends_the_forecast(self, scan, aligned, rough, monkeypatch):
+        def broken(displacement_vox):
+            raise MemoryError
+
+        monkeypatch.setattr(forecaster, "count_fold_failures", broken)
+        with pytest.raises(MemoryError), forecaster.FoldTests(aligned) as tests:
+            tests.start(scan, rough)
+            tests.finished()
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": -3}, {"seed": 10**30}])
+def test_what_no_sampler_takes_is_refused_at_once(known_model, scan, wrong):
+    with pytest.raises(InputError, match="expected a whole number"):
+        forecast(scan, None, (1,), futures=1, device="cpu", **wrong)
+
+
+def test_few_futures_are_called_few(known_model, scan):
+    made = forecast(scan, None, (1,), futures=2, device="cpu")
+    assert any("Only 2 futures" in warning for warning in made.warnings)

@@ -112,3 +112,29 @@ class TestOutsideRanges:
         assert "age 30 is outside the 40 to 95" in warnings[0]
         assert "diagnosis MS is new" in warnings[1]
         assert "head.nii.gz at -9 years" in warnings[2]
+
+
+@pytest.mark.parametrize("seed", [2**62, -(2**70), 1.5])
+def test_a_seed_that_no_generator_takes_is_refused(seed):
+    with pytest.raises(InputError, match="The seed is"):
+        inputs.checked_seed(seed)
+
+
+def test_years_of_the_same_day_are_refused():
+    with pytest.raises(InputError, match=r"closer than 0\.01"):
+        inputs.checked_years([1, 1.0000001], {"years": [0.25, 10]})
+
+
+def test_a_gpu_that_is_not_there_is_said(monkeypatch):
+    monkeypatch.setattr(inputs.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(inputs.torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match="1 GPUs"):
+        inputs.checked_device("cuda:7")
+    with pytest.raises(InputError, match="'cudaX'"):
+        inputs.checked_device("cudaX")
+
+
+def test_a_past_scan_of_the_same_week_is_refused(scan):
+    earlier = dataclasses.replace(scan, array=scan.array + 1)
+    with pytest.raises(InputError, match=r"expected -0\.05 or earlier"):
+        inputs.checked_past([(earlier, -0.0001)], scan)

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from neuro4d_lib.data.records import Image
@@ -58,7 +59,7 @@ def _read_with_nibabel(file: Path, choice: str, what: str) -> Image:
         if "Expected" in str(error) or "not enough" in str(error):
             raise _cut_short(file, what) from error
         raise InputError(f"The {what} {file} could not be read ({error}). Check the file.") from error
-    except (ImageFileError, HeaderDataError, ValueError) as error:
+    except (ImageFileError, HeaderDataError, MGHError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"The {what} {file} is no image, or its header is damaged. Expected {FORMATS}.") from error

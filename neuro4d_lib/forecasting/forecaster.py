@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,8 +23,12 @@ from neuro4d_lib.forecasting.ensemble import VolumeTable
 from neuro4d_lib.forecasting.region_volumes import NAMES, RegionVolumes
 from neuro4d_lib.forecasting.result import Forecast
 from neuro4d_lib.geometry.jacobian import FoldCount, count_fold_failures
+from neuro4d_lib.geometry.unfolding import unfolded
 from neuro4d_lib.model import ForecastModel, Known
 from neuro4d_lib.progress import Progress, part, silent
+
+FEW_FUTURES = 5
+"""Fewer than this make bands of one spread in four degrees of freedom or less."""
 
 
 @torch.no_grad()
@@ -62,6 +67,9 @@ def forecast(
         progress(0.0, "Reading the scan")
         chosen_device = inputs.checked_device(device)
         futures = inputs.checked_count("futures", futures, 1, inputs.MOST_FUTURES)
+        seed = inputs.checked_seed(seed)
+        if steps is not None:
+            steps = inputs.checked_count("denoising steps", steps, 1, inputs.MOST_STEPS)
         loaded = load_model(Path(model) if model is not None else None, chosen_device)
         ranges = loaded.card["ranges"]
         horizons = inputs.checked_years(years, ranges)
@@ -82,6 +90,15 @@ def forecast(
     warnings = [*aligned.warnings, *inputs.outside_ranges(given.covariates, given.past, ranges)]
     if futures == 1:
         warnings.append("Only one future was drawn, so there are no bands. Ask for 8 or more to see the spread.")
+    elif futures < FEW_FUTURES:
+        warnings.append(
+            f"Only {futures} futures were drawn: median and bands swing widely with the seed. Ask for 8 or more."
+        )
+    if measured.folds.mended:
+        warnings.append(
+            f"{measured.folds.mended} of {measured.folds.voxels} voxels, all maps together, were smoothed because the "
+            "map folded between them."
+        )
     if measured.folds.failed:
         warnings.append(f"{measured.folds.failed} voxels fail the fold test: do not use the images there.")
     return Forecast(
@@ -186,26 +203,28 @@ def measure(
     volumes_mm3 = np.empty((futures, len(years), len(NAMES)))
     group_mm3 = np.empty((len(years), len(NAMES)))
     spread_percent: list[Tensor] = []
-    folds = FoldTests(aligned)
-    for k, year in enumerate(years):
-        carried = native_grid.carried_to_aligned(drawn_mm[:, k], psi_vox)
-        mean, squares = torch.zeros(1, device=drawn_mm.device), torch.zeros(1, device=drawn_mm.device)
-        for i, velocity in enumerate(carried):
-            progress((k + i / futures) / len(years), f"Following future {i + 1} of {futures} to year {year:g}")
-            flow = native_grid.flow(velocity, year)
-            volumes_mm3[i, k] = regions.of(flow.volume_ratio[0, 0].cpu().numpy())
-            difference = 100 * (flow.volume_ratio[0, 0] - 1) - mean  # Welford's running mean and sum of squares
-            mean = mean + difference / (i + 1)
-            squares = squares + difference * (100 * (flow.volume_ratio[0, 0] - 1) - mean)
-            folds.start(given.scan, flow)
-        spread_percent.append((squares / max(futures - 1, 1)).sqrt())
-        central = native_grid.flow(carried.mean(dim=0), year)
-        delivered = {image.grid: image for image in ((given.scan,) if futures > 1 else ()) + given.also}
-        for image in delivered.values():
-            folds.start(image, central)
-        group_flow = native_grid.flow(native_grid.carried_to_aligned(group_mm[k : k + 1], psi_vox)[0], year)
-        group_mm3[k] = regions.of(group_flow.volume_ratio[0, 0].cpu().numpy())
-    counts = folds.finished()
+
+    def followed(lattice_mm: Tensor, year: float) -> native_grid.Flow:
+        return native_grid.flow(native_grid.carried_to_aligned(lattice_mm[None], psi_vox)[0], year)
+
+    with FoldTests(aligned) as folds:
+        for k, year in enumerate(years):
+            mean, squares = torch.zeros(1, device=drawn_mm.device), torch.zeros(1, device=drawn_mm.device)
+            for i in range(futures):
+                progress((k + i / futures) / len(years), f"Following future {i + 1} of {futures} to year {year:g}")
+                flow = followed(drawn_mm[i, k], year)
+                volumes_mm3[i, k] = regions.of(flow.volume_ratio[0, 0].cpu().numpy())
+                difference = 100 * (flow.volume_ratio[0, 0] - 1) - mean  # Welford's running mean and sum of squares
+                mean = mean + difference / (i + 1)
+                squares = squares + difference * (100 * (flow.volume_ratio[0, 0] - 1) - mean)
+                folds.start(given.scan, flow)
+            spread_percent.append((squares / max(futures - 1, 1)).sqrt())
+            central = followed(drawn_mm[:, k].mean(dim=0), year)
+            delivered = {image.grid: image for image in ((given.scan,) if futures > 1 else ()) + given.also}
+            for image in delivered.values():
+                folds.start(image, central)
+            group_mm3[k] = regions.of(followed(group_mm[k], year).volume_ratio[0, 0].cpu().numpy())
+        counts = folds.finished()
     seen = np.flatnonzero(regions.baseline_mm3 > 0)  # the scan may end above the cerebellum
     table = VolumeTable(
         names=tuple(NAMES[region] for region in seen),
@@ -215,7 +234,10 @@ def measure(
         group_rate_mm3=group_mm3[..., seen],
     )
     total = FoldCount(
-        sum(count.voxels for count in counts), counts[0].determinants_per_voxel, sum(count.failed for count in counts)
+        sum(count.voxels for count in counts),
+        counts[0].determinants_per_voxel,
+        sum(count.failed for count in counts),
+        sum(count.mended for count in counts),
     )
     return Measured(table, torch.stack(spread_percent), total, len(counts))
 
@@ -228,6 +250,12 @@ class FoldTests:
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._tests: list[Future[FoldCount]] = []
 
+    def __enter__(self) -> FoldTests:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
     def start(self, image: Image, flow: native_grid.Flow) -> None:
         """Test a motion on the voxels of an image, as soon as the test before has ended."""
         if self._tests:
@@ -236,9 +264,13 @@ class FoldTests:
 
     def finished(self) -> list[FoldCount]:
         """The outcomes of all tests."""
-        counts = [test.result() for test in self._tests]
-        self._thread.shutdown()
-        return counts
+        return [test.result() for test in self._tests]
 
+    @torch.no_grad()  # which is a matter of each thread
     def _count(self, image: Image, pull_mm: Tensor) -> FoldCount:
-        return count_fold_failures(native_grid.displacement_on(image.grid, self._aligned.affine, pull_mm))
+        displacement_vox = native_grid.displacement_on(image.grid, self._aligned.affine, pull_mm)
+        found = count_fold_failures(displacement_vox)
+        if not found.failed:
+            return found
+        displacement_vox, changed = unfolded(displacement_vox)
+        return dataclasses.replace(count_fold_failures(displacement_vox), mended=int(changed.sum()))

@@ -21,6 +21,9 @@ Scan = str | os.PathLike[str] | Image
 """A file, a DICOM folder or an image that is in memory."""
 
 MOST_FUTURES = 1000
+MOST_STEPS = 1000
+CLOSEST_YEARS = 0.01
+LEAST_PAST_YEARS = 0.05
 _SAME_PLACE_MM = 0.01
 
 
@@ -77,7 +80,19 @@ def checked_years(years: Iterable[float], ranges: Mapping[str, Any]) -> tuple[fl
             raise InputError(f"The years contain {year:g}, which this model has not learned. {expected}")
     if any(later <= earlier for earlier, later in itertools.pairwise(values)):
         raise InputError(f"The years {_listed(values)} are not ascending. {expected}")
+    for earlier, later in itertools.pairwise(values):
+        if later - earlier < CLOSEST_YEARS - 1e-9:
+            raise InputError(
+                f"The years {earlier!r} and {later!r} are closer than {CLOSEST_YEARS:g}, about four days. {expected}"
+            )
     return values
+
+
+def checked_seed(seed: int) -> int:
+    """A whole number that a generator takes, or an InputError."""
+    if isinstance(seed, bool) or int(seed) != seed or not abs(seed) < 2**62:
+        raise InputError(f"The seed is {seed}; expected a whole number between -2^62 and 2^62.")
+    return int(seed)
 
 
 def checked_count(name: str, value: int, low: int, high: int) -> int:
@@ -89,13 +104,20 @@ def checked_count(name: str, value: int, low: int, high: int) -> int:
 
 def checked_device(name: str) -> torch.device:
     """`auto` (CUDA where there is one), `cpu` or `cuda`."""
-    if name not in ("auto", "cpu") and not name.startswith("cuda"):
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name != "cpu" and not name.startswith("cuda"):
         raise InputError(f"The device is {name!r}; expected auto, cpu or cuda.")
+    try:
+        torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"The device is {name!r}; expected auto, cpu, cuda or one GPU, such as cuda:1.") from error
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("The device is cuda, but PyTorch finds no CUDA GPU here. Use --device auto or --device cpu.")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"The device is {name!r}, but there are {torch.cuda.device_count()} GPUs, from cuda:0 on.")
+    return device
 
 
 def checked_past(past: Sequence[tuple[Scan, float]], scan: Image) -> list[tuple[Image, float]]:
@@ -108,6 +130,11 @@ def checked_past(past: Sequence[tuple[Scan, float]], scan: Image) -> list[tuple[
             raise InputError(
                 f"{name} is placed at {years:g} years; expected a negative number, the years before the latest scan, "
                 "such as earlier.nii.gz:-1.5. The latest scan is the one that is forecast from."
+            )
+        if years > -LEAST_PAST_YEARS:
+            raise InputError(
+                f"{name} is placed at {years:g} years; expected {-LEAST_PAST_YEARS:g} or earlier: in less time nothing "
+                "changes that a scan could show."
             )
         if image.array.shape == scan.array.shape and np.array_equal(image.array, scan.array):
             raise InputError(f"{name} is the same image as the scan. Give the scan that was made earlier.")

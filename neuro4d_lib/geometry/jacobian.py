@@ -19,11 +19,18 @@ BLOCK_VOXELS_CUDA = 1_000_000
 
 @dataclass(frozen=True)
 class FoldCount:
-    """The outcome of the test for folds: a map on `voxels` voxels, of which `failed` are not proven free of folds."""
+    """The outcome of the test for folds.
+
+    Attributes:
+        voxels: of the map.
+        failed: how many of them are not proven free of folds.
+        mended: how many were smoothed before, so that none fails: see `unfolding`.
+    """
 
     voxels: int
     determinants_per_voxel: int
     failed: int
+    mended: int = 0
 
 
 def derivatives(field: Tensor) -> Tensor:
@@ -55,7 +62,13 @@ def jacobian_determinant(displacement_vox: Tensor) -> Tensor:
 
 
 def count_fold_failures(displacement_vox: Tensor) -> FoldCount:
-    """Count the voxels around which a map may fold: where any of ten finite-difference determinants is not positive.
+    """How many voxels of a displacement [3, D, H, W] or [1, 3, D, H, W], in voxels, fail: see `fold_failures`."""
+    failed = fold_failures(displacement_vox)
+    return FoldCount(failed.numel(), DETERMINANTS_PER_VOXEL, int(failed.sum()))
+
+
+def fold_failures(displacement_vox: Tensor) -> Tensor:
+    """The voxels around which a map may fold: where any of ten finite-difference determinants is not positive.
 
     The eight combinations of forward and backward differences, and J1*, J2*, the two of the differences with the
     neighbors across the edges (-1,-1,0), (-1,0,-1), (0,-1,-1) and (1,1,0), (0,1,1), (1,0,1). If all ten are positive
@@ -66,6 +79,9 @@ def count_fold_failures(displacement_vox: Tensor) -> FoldCount:
 
     Args:
         displacement_vox: u [3, D, H, W] or [1, 3, D, H, W], voxels.
+
+    Returns:
+        [D, H, W], True where the test fails.
     """
     field = displacement_vox.detach()
     if field.ndim == 5:
@@ -75,13 +91,14 @@ def count_fold_failures(displacement_vox: Tensor) -> FoldCount:
     depth, height, width = field.shape[1:]
     block_voxels = BLOCK_VOXELS_CUDA if field.is_cuda else BLOCK_VOXELS
     rows = max(1, block_voxels // (BLOCK_PLANES * width))
-    failed = 0
+    failed = torch.empty(depth, height, width, dtype=torch.bool, device=field.device)
     for start in range(0, depth, BLOCK_PLANES):
         planes = torch.arange(start - 1, min(start + BLOCK_PLANES, depth) + 1, device=field.device)
         slab = F.pad(field[:, planes.clamp(0, depth - 1)], (1, 1, 1, 1), mode="replicate")
         for row in range(0, height, rows):
-            failed += int((~(_smallest_determinant(slab[:, :, row : row + rows + 2]) > 0)).sum())
-    return FoldCount(depth * height * width, DETERMINANTS_PER_VOXEL, failed)
+            smallest = _smallest_determinant(slab[:, :, row : row + rows + 2])
+            failed[start : start + BLOCK_PLANES, row : row + rows] = ~(smallest > 0)
+    return failed
 
 
 def _smallest_determinant(u: Tensor) -> Tensor:
