@@ -130,6 +130,12 @@ class TestRefusals:
             (tmp_path / name).write_text("<html>not found</html>" * 99)
             assert "no image" in message(tmp_path / name) or "no zip" in message(tmp_path / name)
 
+    def test_nifti_named_like_mgz(self, save, values, tmp_path):
+        file = tmp_path / "wrong.mgz"
+        file.write_bytes(save(values, "right.nii.gz").read_bytes())
+        with pytest.raises(InputError, match=r"wrong\.mgz is no image"):
+            read_image(file)
+
     def test_unknown_kind_of_file(self, tmp_path):
         (tmp_path / "scan.docx").write_text("text")
         assert "unknown kind" in message(tmp_path / "scan.docx")

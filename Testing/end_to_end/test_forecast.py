@@ -119,20 +119,19 @@ def test_the_region_change_of_carried_labels_is_the_integral_of_the_map(tmp_path
 
 
 @pytest.fixture(scope="module")
-def hippocampus(brain, tmp_path_factory):
-    """{name: {year: row}} of the hippocampus for people who differ in one thing."""
-    folder = tmp_path_factory.mktemp("people")
+def hippocampus(tmp_path_factory):
+    """{name: {year: row}} of the hippocampus for people who differ in one thing; at 3 mm, and without files."""
+    scan = saved_brain(tmp_path_factory.mktemp("people") / "T1w.nii.gz", 3)
     people = {
-        "CN": ("--age", 70, "--diagnosis", "CN"),
-        "MCI": ("--age", 70, "--diagnosis", "MCI"),
-        "AD": ("--age", 70, "--diagnosis", "AD"),
-        "old CN": ("--age", 88, "--diagnosis", "CN"),
+        "CN": Covariates(age=70, diagnosis="CN"),
+        "MCI": Covariates(age=70, diagnosis="MCI"),
+        "AD": Covariates(age=70, diagnosis="AD"),
+        "old CN": Covariates(age=88, diagnosis="CN"),
     }
-    rows = {}
+    rows: dict[str, dict[float, dict]] = {}
     for name, person in people.items():
-        assert run(brain, *person, "--years", 1, 5, "--futures", 4, "--output", folder / name) == 0
-        volumes = volumes_mm3(folder / name)
-        rows[name] = {year: volumes["hippocampus", year] for year in (1.0, 5.0)}
+        result = neuro4d_lib.forecast(scan, person, (1, 5), futures=4, device="cpu")
+        rows[name] = {row["year"]: row for row in result.volumes.rows() if row["region"] == "hippocampus"}
     return rows
 
 
