@@ -26,7 +26,7 @@ forecast: $(STAMP)
 		--years 1 2 3 5 --futures 4 --output out --overwrite
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -164,7 +164,7 @@ class TestUnknown:
     @pytest.mark.parametrize("hide", [COVARIATES, ("diagnosis",), ("age", "apoe4")], ids="-".join)
     def test_is_true_of_people_drawn_by_the_simulation(self, hide):
         """The truth is as likely to fall below a draw as above it, at every level; diagnoses come as often as stated."""
-        people, draws = 600, 99
+        people, draws = 300, 99
         cases = simulate_cases(POPULATION, people, 2, generator(9))
         mixture = exact_mixture(POPULATION, hidden(cases, hide), draws, generator(2))
         for region in (HIPPOCAMPUS, VENTRICLE):
