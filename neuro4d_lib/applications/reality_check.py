@@ -17,13 +17,13 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from neuro4d_lib.applications.baselines import person_slopes, rates_of_group
 from neuro4d_lib.applications.line_law import People
+from neuro4d_lib.data.population_volumes import PopulationVolumes
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import Progress, silent
 
@@ -42,35 +42,6 @@ SCAN_RESCAN = {
     "lateral_ventricle": ("3", ("LateralVentricle_L", "LateralVentricle_R")),
 }
 """Region of the population: level of the Kirby table, and its parts (None: everything but CSF)."""
-
-
-class Population(Protocol):
-    """What the check needs of a law of people."""
-
-    def log_volumes(
-        self,
-        age: np.ndarray,
-        diagnosis: np.ndarray,
-        years: np.ndarray,
-        regions: Sequence[str],
-        generator: torch.Generator,
-    ) -> np.ndarray:
-        """Draw people, and give their true volumes.
-
-        Args:
-            age: [N] at year 0.
-            diagnosis: [N], CN, MCI, AD, PD or MS.
-            years: [N, V] of the visits; NaN where there is none.
-            regions: [R] names, such as "whole_brain".
-
-        Returns:
-            [N, V, R] log of mm3, without noise; NaN where there is no visit.
-        """
-        ...
-
-    def noise_sd(self, regions: Sequence[str]) -> np.ndarray:
-        """[R] SD of the noise of one measured log-volume."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -99,7 +70,11 @@ class Comparison:
 
 
 def reality_check(
-    folder: Path, population: Population, generator: torch.Generator, cohorts: int = 100, progress: Progress = silent
+    folder: Path,
+    population: PopulationVolumes,
+    generator: torch.Generator,
+    cohorts: int = 100,
+    progress: Progress = silent,
 ) -> list[Comparison]:
     """Estimate rates, their spread and the noise in real people and in simulated ones.
 
@@ -206,7 +181,7 @@ def _without_age(values: np.ndarray, age: np.ndarray) -> np.ndarray:
     return values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
 
 
-def _noise(path: Path, population: Population) -> list[Comparison]:
+def _noise(path: Path, population: PopulationVolumes) -> list[Comparison]:
     """Noise of one scan, in %, from people scanned twice: root mean square difference over root two."""
     rows = _read(path, ("subject", "visit", "level", "region", "mm3"))
     subjects = sorted({row["subject"] for row in rows})
