@@ -1,4 +1,5 @@
 # make forecast   forecast the sample brain; sets up what it needs
+# make forecast-picture  the same, as the picture in the README
 # make test       run every test;          sets up what it needs
 # make lint       ruff and mypy
 # make benchmark  print measured ratios, seconds and bytes
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/set-up
 
-.PHONY: setup forecast test lint benchmark fold-survey clean
+.PHONY: setup forecast forecast-picture test lint benchmark fold-survey clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -24,6 +25,9 @@ forecast: $(STAMP)
 	$(BIN)/python -m neuro4d_lib sample --output build/sample.nii.gz
 	$(BIN)/python -m neuro4d_lib forecast build/sample.nii.gz --age 74 --sex F --education 16 --apoe4 1 --diagnosis MCI \
 		--years 1 2 3 5 --futures 4 --output out --overwrite
+
+forecast-picture: forecast
+	cp out/forecast.png docs/pictures/forecast_mni152.png
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

@@ -30,7 +30,7 @@ _ABOUT: dict[str, Any] = {
     ],
     "ranges": {"age": [18, 100], "years": [0.25, 10], "past_years": [-8, -0.25]},
 }
-_COMMAND = "python -m neuro4d_lib train --output RUN --config config.json"
+_COMMAND = "python -m neuro4d_lib train --output RUN --config SETTINGS, where SETTINGS holds the training and model of this card"
 _EXAMPLES = """\
 examples:
   With the default settings; after an interruption the same command goes on:
