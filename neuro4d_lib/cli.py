@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import itertools
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import neuro4d_lib
 from neuro4d_lib.cli_evaluation import add_evaluate, add_known_truth
@@ -22,10 +23,14 @@ from neuro4d_lib.cli_training import add_train
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import JsonLines, Progress, TerminalBar, silent
 
+if TYPE_CHECKING:
+    from neuro4d_lib.forecasting.result import Forecast
+
 # Everything heavy is imported by the command that needs it, so that --help answers at once.
 
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_MEMORY = "The memory is full. Close other programs, ask for fewer years, or crop the scan."
 NO_GPU_MEMORY = "The memory of the GPU is full. Close what else runs on it, or use --device cpu."
 
@@ -70,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(NO_MEMORY, EXIT_INPUT, as_json)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        return _failed(f"{error.strerror or error}{place}.", EXIT_INPUT, as_json)
+        advice = " Choose a place on another disk, or make room." if error.errno in FULL_DISK else ""
+        return _failed(f"{error.strerror or error}{place}.{advice}", EXIT_INPUT, as_json)
     except RuntimeError as error:
         text = str(error).lower()
         if "out of memory" not in text and "can't allocate memory" not in text:
@@ -165,15 +171,22 @@ def run_forecast(chosen: argparse.Namespace) -> None:
         progress=part(progress, 0.0, 0.85),
     )
     files = result.save(chosen.output, progress=part(progress, 0.85, 1.0), **options)
+    try:
+        _tell(result, files, chosen.output, progress, time.monotonic() - started)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Interrupted, but too late: the forecast in {chosen.output} is complete.") from None
+
+
+def _tell(result: Forecast, files: Mapping[str, str], folder: Path, progress: Progress, seconds: float) -> None:
     if isinstance(progress, JsonLines):
-        progress.event("done", folder=str(chosen.output), files=files, warnings=list(result.warnings))
+        progress.event("done", folder=str(folder), files=files, warnings=list(result.warnings))
         return
     for warning in result.warnings:
         print(f"Note: {warning}", file=sys.stderr)
-    print(f"Forecast finished in {time.monotonic() - started:.0f} s. Open:")
+    print(f"Forecast finished in {seconds:.0f} s. Open:")
     for name in ("report.html", "forecast.png", "forecast.nii.gz", "forecast.seq.nrrd", "volumes.csv"):
         if name in files:
-            print(f"  {chosen.output / name}  ({files[name]})")
+            print(f"  {folder / name}  ({files[name]})")
     print("Research use only.")
 
 

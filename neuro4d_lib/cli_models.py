@@ -78,14 +78,19 @@ def add_sample(commands: Any) -> None:
 def run_sample(chosen: argparse.Namespace) -> None:
     if not chosen.output.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"The output is {chosen.output}; expected a name that ends in .nii or .nii.gz.")
-    import nibabel
     import numpy as np
-    from nilearn.datasets import load_mni152_template
+
+    try:
+        from nilearn.datasets import load_mni152_template
+    except ImportError as error:
+        raise InputError(
+            "The sample comes with nilearn, which is missing. Install it with: pip install 'neuro4d-lib[training]'"
+        ) from error
+    from neuro4d_lib.data.images import write_like
+    from neuro4d_lib.data.records import Image
 
     template = load_mni152_template(resolution=1)
-    image = nibabel.Nifti1Image(np.rint(template.get_fdata() * 1000).astype(np.int16), template.affine)
+    array = np.rint(template.get_fdata() * 1000).astype(np.int16)
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = chosen.output.with_name("part-" + chosen.output.name)
-    nibabel.save(image, temporary)
-    temporary.replace(chosen.output)
+    write_like(Image(array, template.affine, array.dtype), array, chosen.output, overwrite=True)
     print(f"Wrote {chosen.output}, the average brain of 152 people (MNI152, ICBM 2009a).")

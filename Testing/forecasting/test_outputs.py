@@ -1,10 +1,13 @@
 import csv
 import dataclasses
 import json
+import os
 import re
 import shutil
 import sys
+import threading
 from collections import namedtuple
+from time import sleep
 
 import nibabel
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 import torch
 
 from neuro4d_lib.errors import InputError
+from neuro4d_lib.forecasting.frames import Frames
 from neuro4d_lib.forecasting.native_grid import displacement_ras_mm
 from neuro4d_lib.geometry.grids import sample
 from neuro4d_lib.geometry.spaces import Grid, voxel_to_voxel
@@ -46,15 +50,15 @@ class TestImages:
         frames = stored(folder / "forecast.nii.gz")
         assert frames.dtype == scan.array.dtype and frames.shape == (*scan.array.shape, 3)
         assert frames[..., 0].tobytes() == np.ascontiguousarray(scan.array).tobytes()
-        for time in range(2):
-            np.testing.assert_array_equal(frames[..., time + 1], example.image(time))
+        for year in range(2):
+            np.testing.assert_array_equal(frames[..., year + 1], example.image(year))
         np.testing.assert_allclose(nibabel.load(folder / "forecast.nii.gz").affine, scan.affine, atol=1e-5)
 
     def test_volume_change_is_in_percent_of_the_scan_to_a_thousandth(self, folder, example):
         change = stored(folder / "volume_change.nii.gz")
         assert change.dtype == np.float32
-        for time in range(2):
-            np.testing.assert_allclose(change[..., time], example.volume_change_percent(time), atol=1e-3)
+        for year in range(2):
+            np.testing.assert_allclose(change[..., year], example.volume_change_percent(year), atol=1e-3)
         assert stored(folder / "volume_change_spread.nii.gz").min() >= 0
 
     def test_the_segmentation_and_the_other_modality_ride_along_on_their_own_voxels(self, folder, example, stained):
@@ -185,7 +189,9 @@ class TestAllOrNothing:
         written = example.save(tmp_path / "out")
         assert set(written) == FILES == {path.name for path in (tmp_path / "out").iterdir()}
 
-    @pytest.mark.parametrize("when", ["Carrying", "Packing", "Writing future 2", "Writing tables"])
+    @pytest.mark.parametrize(
+        "when", ["Carrying", "Packing", "Packing the images, 2 of", "Writing future 2", "Writing tables", "Done"]
+    )
     def test_an_interrupt_at_any_point_leaves_nothing(self, example, tmp_path, when):
         def interrupting(fraction, message):
             if message.startswith(when):
@@ -194,6 +200,49 @@ class TestAllOrNothing:
         with pytest.raises(KeyboardInterrupt):
             example.save(tmp_path / "out", each_future=True, progress=interrupting)
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_file_that_cannot_be_packed_stops_the_others_and_leaves_nothing(self, example, tmp_path, monkeypatch):
+        begun = []
+
+        def failing(*_, **__):
+            raise ValueError("no such type")
+
+        def slow(*_, **__):
+            begun.append(1)
+            sleep(0.2)
+
+        monkeypatch.setattr(os, "cpu_count", lambda: 1)
+        monkeypatch.setattr(Frames, "write_sequence", failing)
+        monkeypatch.setattr(Frames, "write_nifti", slow)
+        with pytest.raises(ValueError, match="no such type"):
+            example.save(tmp_path / "out")
+        assert len(begun) <= 1  # of five, that which was taken up at the same moment
+        assert list(tmp_path.iterdir()) == []
+
+    def test_no_more_than_four_files_are_packed_at_a_time(self, example, tmp_path, monkeypatch):
+        lock, running, most = threading.Lock(), [0], [0]
+
+        def watched(*_, **__):
+            with lock:
+                running[0] += 1
+                most[0] = max(most[0], running[0])
+            sleep(0.1)
+            with lock:
+                running[0] -= 1
+
+        monkeypatch.setattr(os, "cpu_count", lambda: 64)
+        monkeypatch.setattr(Frames, "write_sequence", watched)
+        monkeypatch.setattr(Frames, "write_nifti", watched)
+        example.save(tmp_path / "out")
+        assert most[0] == 4
+
+    def test_every_packed_file_is_told(self, example, tmp_path):
+        told = []
+        example.save(tmp_path / "out", progress=lambda fraction, message: told.append((fraction, message)))
+        assert [fraction for fraction, _ in told] == sorted(fraction for fraction, _ in told)
+        assert [message for _, message in told if "done" in message] == [
+            f"Packing the images, {count} of 6 done" for count in range(1, 7)
+        ]
 
     def test_a_disk_that_is_too_small_is_said_before_anything_is_written(self, example, tmp_path, monkeypatch):
         usage = namedtuple("usage", "total used free")(10**9, 10**9, 5_000_000)

@@ -1,6 +1,8 @@
+import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections import namedtuple
@@ -8,7 +10,7 @@ from collections import namedtuple
 import pytest
 
 from neuro4d_lib.errors import InputError
-from neuro4d_lib.forecasting.staging import RECORD, check_folder, check_space, staged
+from neuro4d_lib.forecasting.staging import RECORD, check_folder, check_space, earlier_results, staged
 
 
 def fill(folder, overwrite=False, names=("a.nii.gz",), text="new"):
@@ -97,6 +99,107 @@ class TestStaged:
         with pytest.raises(InputError, match="No space is left"), staged(tmp_path / "out"):
             raise OSError(28, os.strerror(28))
         assert everything(tmp_path) == []
+
+    @pytest.mark.parametrize(("code", "advice"), [(errno.EFBIG, "another disk"), (errno.EACCES, "another folder")])
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_other_failures_to_write_name_the_folder_and_what_to_do(self, tmp_path, code, advice, wrapped):
+        with pytest.raises(InputError, match=rf"{tmp_path.name}/out .*{advice}"), staged(tmp_path / "out"):
+            error = OSError(code, os.strerror(code))
+            if wrapped:
+                raise InputError("One file could not be written.") from error
+            raise error
+        assert everything(tmp_path) == []
+
+
+class TestDelivery:
+    """Into a folder with an earlier forecast: all of the old one or all of the new one."""
+
+    OLD, NEW = ("a.nii.gz", "b.nii.gz"), ("a.nii.gz", "c.nii.gz")
+
+    @pytest.mark.parametrize("moved", [False, True], ids=["before", "after"])
+    @pytest.mark.parametrize("call", range(6))
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, PermissionError(13, "Permission denied")])
+    def test_a_failure_at_any_move_leaves_the_earlier_forecast_complete(
+        self, tmp_path, monkeypatch, call, moved, error
+    ):
+        folder = tmp_path / "out"
+        fill(folder, names=self.OLD, text="old")
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        move, calls = os.replace, []
+
+        def failing(source, target):
+            calls.append(source)
+            if len(calls) == call + 1:
+                if moved:
+                    move(source, target)
+                raise error
+            move(source, target)
+
+        monkeypatch.setattr(os, "replace", failing)
+        with pytest.raises((KeyboardInterrupt, InputError)):
+            fill(folder, overwrite=True, names=self.NEW)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+    @pytest.mark.skipif(os.name == "nt", reason="a signal ends a process there")
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("call", range(6))
+    def test_a_signal_at_any_move_waits_for_the_end_and_is_answered_truly(self, tmp_path, monkeypatch, call, number):
+        folder = tmp_path / "out"
+        fill(folder, names=self.OLD, text="old")
+        move, calls, handler = os.replace, [], signal.getsignal(number)
+
+        def interrupted(source, target):
+            calls.append(source)
+            if len(calls) == call + 1:
+                os.kill(os.getpid(), number)
+            move(source, target)
+
+        monkeypatch.setattr(os, "replace", interrupted)
+        # Without a handler of its own SIGTERM would end the tests.
+        outer = signal.signal(number, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt, match=r"too late: the forecast in .*out is complete"):
+                fill(folder, overwrite=True, names=self.NEW)
+            assert signal.getsignal(number) is signal.default_int_handler
+        finally:
+            signal.signal(number, outer)
+        assert signal.getsignal(number) is handler
+        assert everything(folder) == ["a.nii.gz", "c.nii.gz", RECORD]
+        assert (folder / "a.nii.gz").read_text() == "new"
+
+    def test_what_cannot_be_put_back_is_kept(self, tmp_path, monkeypatch):
+        folder = tmp_path / "out"
+        fill(folder, names=self.OLD, text="old")
+        move, calls = os.replace, []
+
+        def broken(source, target):
+            calls.append(source)
+            if len(calls) > 2:
+                raise OSError(5, "Input/output error")
+            move(source, target)
+
+        monkeypatch.setattr(os, "replace", broken)
+        with pytest.raises(InputError, match="Input/output error"):
+            fill(folder, overwrite=True, names=self.NEW)
+        found = {path.name for path in folder.rglob("*") if path.is_file()}
+        assert {*self.OLD, RECORD} <= found
+
+    @pytest.mark.parametrize("name", ["../thesis.docx", "sub/../../thesis.docx", "..\\thesis.docx", "..", "", "C:x"])
+    def test_a_record_that_names_files_elsewhere_loses_none(self, tmp_path, name):
+        (tmp_path / "thesis.docx").write_text("years of work")
+        folder = tmp_path / "out"
+        folder.mkdir()
+        (folder / RECORD).write_text(json.dumps({"schema_version": 1, "outputs": {name: "", "a.nii.gz": ""}}))
+        assert earlier_results(folder) == {RECORD, "a.nii.gz"}
+        fill(folder, overwrite=True)
+        assert (tmp_path / "thesis.docx").read_text() == "years of work"
+
+    def test_an_absolute_name_and_a_folder_are_not_of_a_forecast(self, tmp_path):
+        (tmp_path / "out" / "work").mkdir(parents=True)
+        names = {str(tmp_path / "thesis.docx"): "", "work": ""}
+        (tmp_path / "out" / RECORD).write_text(json.dumps({"schema_version": 1, "outputs": names}))
+        with pytest.raises(InputError, match="such as work"):
+            fill(tmp_path / "out", overwrite=True)
 
 
 class TestChecks:

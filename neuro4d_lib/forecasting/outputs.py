@@ -6,10 +6,13 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -30,6 +33,7 @@ from neuro4d_lib.geometry.spaces import Grid
 from neuro4d_lib.progress import Progress, part
 
 _TABLES_BYTES = 20_000_000
+_MOST_PACKERS = 4  # each holds a stack of frames in memory
 # Changes are kept to a thousandth of a percent: enough, and the files become half as large.
 _STEPS_PER_PERCENT = 1024
 _DISPLACEMENT_INTENT = 1006  # NIFTI_INTENT_DISPVECT, which 3D Slicer reads as RAS
@@ -76,7 +80,7 @@ def write_results(
         seconds = {**forecast.seconds, "writing": time.monotonic() - started}
         text = json.dumps(record(forecast, written, seconds), indent=1, allow_nan=False)
         (place / RECORD).write_text(text + "\n", encoding="utf-8")
-    progress(1.0, "Done")
+        progress(1.0, "Done")  # all but the delivery, after which nobody may stop this and say that nothing was written
     return written
 
 
@@ -131,21 +135,32 @@ def _write_images(
                 coarse = map_grid(scan.grid)
                 _write_displacement(forecast.displacement_vox(flow, coarse), coarse, place / name)
                 written[name] = f"pull map to year {year:g}, RAS mm, for a grid transform of 3D Slicer"
-        progress(0.6, "Packing the images")
-        with ThreadPoolExecutor() as packers:  # zlib lets other threads run
-            packed = [packers.submit(frames[0].write_sequence, place / "forecast.seq.nrrd", (0, *years))]
-            for track, spool in zip(tracks, frames, strict=True):
-                packed.append(packers.submit(spool.write_nifti, place / f"{track.name}.nii.gz"))
-                written[f"{track.name}.nii.gz"] = track.what
-            written["forecast.seq.nrrd"] = "the same as a sequence for 3D Slicer, indexed in years"
-            for name, what in _MAPS.items():
-                packed.append(packers.submit(maps[name].write_nifti, place / f"{name}.nii.gz"))
-                written[f"{name}.nii.gz"] = what
-            for file in packed:
-                file.result()
+        jobs: dict[Path, Callable[[Path], None]] = {}
+        jobs[place / "forecast.seq.nrrd"] = partial(frames[0].write_sequence, years=(0, *years))
+        for track, spool in zip(tracks, frames, strict=True):
+            jobs[place / f"{track.name}.nii.gz"] = spool.write_nifti
+            written[f"{track.name}.nii.gz"] = track.what
+        written["forecast.seq.nrrd"] = "the same as a sequence for 3D Slicer, indexed in years"
+        for name, what in _MAPS.items():
+            jobs[place / f"{name}.nii.gz"] = maps[name].write_nifti
+            written[f"{name}.nii.gz"] = what
+        _pack(jobs, part(progress, 0.6, 0.7 if each_future else 1.0))
     if each_future:
         written |= _write_futures(forecast, place, part(progress, 0.7, 1.0))
     return written, slices
+
+
+def _pack(jobs: Mapping[Path, Callable[[Path], None]], progress: Progress) -> None:
+    """Write some files at a time: zlib lets other threads run. After a failure no further one is begun."""
+    progress(0.0, "Packing the images")
+    packers = ThreadPoolExecutor(min(_MOST_PACKERS, os.cpu_count() or 1))
+    try:
+        packed = [packers.submit(write, path) for path, write in jobs.items()]
+        for count, file in enumerate(as_completed(packed), start=1):
+            file.result()
+            progress(count / len(packed), f"Packing the images, {count} of {len(packed)} done")
+    finally:
+        packers.shutdown(wait=True, cancel_futures=True)
 
 
 def _tracks(forecast: Forecast) -> list[_Track]:

@@ -6,10 +6,12 @@ import errno
 import json
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from neuro4d_lib.errors import InputError
 
@@ -17,6 +19,7 @@ RECORD = "forecast.json"
 """The file that names all others of a folder of results; it is delivered last."""
 
 _UNFINISHED = ".partial-"
+_EARLIER = "earlier-forecast"
 _NOBODYS_FILES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 _DAY_SECONDS = 86_400
 
@@ -59,7 +62,8 @@ def earlier_results(folder: Path) -> set[str]:
     """The names of the files in a folder that a finished forecast wrote."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return {RECORD, *record["outputs"]} if "schema_version" in record else set()
+        names = {RECORD, *record["outputs"]} if "schema_version" in record else set()
+        return {name for name in names if _is_plain(name) and not (folder / name).is_dir()}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 
@@ -80,18 +84,60 @@ def staged(folder: Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         staging.mkdir(parents=True)
         yield staging
-        if inside:
-            _move_into(folder, staging)
-        else:
-            staging.rename(folder)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"No space is left on the disk for {folder}. Free some and run again.") from error
+        with _interrupts_held() as held:
+            if inside:
+                _move_into(folder, staging)
+            else:
+                staging.rename(folder)
+            _discard(staging)
+        if held:
+            raise KeyboardInterrupt(f"Interrupted, but too late: the forecast in {folder} is complete.")
+    except (OSError, InputError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError):
+            raise InputError(_what_to_do(cause, folder)) from error
         raise
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not folder.exists():
-            _remove_empty(new_parents)
+        with _interrupts_held():
+            _discard(staging)
+            if not folder.exists():
+                _remove_empty(new_parents)
+
+
+def _what_to_do(error: OSError, folder: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"No space is left on the disk for {folder}. Free some and run again."
+    if error.errno == errno.EFBIG:
+        return (
+            f"The disk of {folder} takes no files as large as this forecast's. "
+            "Choose a folder on another disk, or ask for fewer years."
+        )
+    return (
+        f"The results could not be put into {folder} ({error.strerror or error}). "
+        "Close what has files open there, or choose another folder."
+    )
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[list[int]]:
+    """Note Ctrl-C and requests to end instead of obeying them. Python hears of them in its main thread alone."""
+    held: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    own = [number for number, handler in handlers.items() if handler is not None]
+    if threading.current_thread() is not threading.main_thread():
+        own = []
+    try:
+        for number in own:
+            signal.signal(number, lambda number, frame: held.append(number))
+        yield held
+    finally:
+        for number in own:
+            signal.signal(number, handlers[number])
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name stays in its folder, on any system."""
+    return name == PurePosixPath(name).name == PureWindowsPath(name).name and name != ".."
 
 
 def _found(folder: Path) -> set[str]:
@@ -99,13 +145,39 @@ def _found(folder: Path) -> set[str]:
 
 
 def _move_into(folder: Path, staging: Path) -> None:
-    """Replace an earlier forecast; without its record a folder that is caught half-way is known as unfinished."""
-    old = earlier_results(folder)
-    new = {file.name for file in staging.iterdir()}
-    for name in sorted(old - new | {RECORD}):
-        (folder / name).unlink(missing_ok=True)
-    for name in sorted(new, key=lambda name: (name == RECORD, name)):
-        os.replace(staging / name, folder / name)
+    """Put the files of `staging` in the place of an earlier forecast, which is put back if that fails.
+
+    The record goes first and comes last, both ways: without it a folder that is caught half-way is known as unfinished.
+    """
+    new = sorted((file.name for file in staging.iterdir()), key=_record_last)
+    old = sorted(earlier_results(folder), key=_record_last)
+    aside = staging / _EARLIER
+    aside.mkdir()
+    try:
+        for name in reversed(old):
+            if (folder / name).exists():  # anyone may have removed one
+                os.replace(folder / name, aside / name)
+        for name in new:
+            os.replace(staging / name, folder / name)
+    except BaseException:
+        for name in reversed(new):
+            if not (staging / name).exists():
+                os.replace(folder / name, staging / name)
+        for name in old:
+            if (aside / name).exists():
+                os.replace(aside / name, folder / name)
+        raise
+
+
+def _record_last(name: str) -> tuple[bool, str]:
+    return name == RECORD, name
+
+
+def _discard(staging: Path) -> None:
+    """Remove a staging folder, except where it has all that is left of an earlier forecast."""
+    aside = staging / _EARLIER
+    if (staging.parent / RECORD).exists() or not aside.is_dir() or not any(aside.iterdir()):
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _remove_stale(folder: Path) -> None:
@@ -114,7 +186,7 @@ def _remove_stale(folder: Path) -> None:
     candidates += folder.glob(f"{_UNFINISHED}*") if folder.is_dir() else []
     for candidate in candidates:
         if not _at_work(candidate):
-            shutil.rmtree(candidate, ignore_errors=True)
+            _discard(candidate)
 
 
 def _at_work(staging: Path) -> bool:
