@@ -58,10 +58,9 @@ def load_network(folder: Path) -> tuple[TrajectoryModel, dict[str, Any]]:
     network = TrajectoryModel(from_dict(ModelConfig, card["model"], f"{folder / CARD_FILE}: model"))
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
-        unexpected = network.load_state_dict(tensors, strict=True)
+        network.load_state_dict(tensors, strict=True)
     except (SafetensorError, RuntimeError) as problem:
         raise InputError(f"The weights of {folder} do not fit its card: {str(problem).splitlines()[0]}") from None
-    del unexpected
     return network.requires_grad_(False).eval(), card
 
 
@@ -101,5 +100,15 @@ def _card(folder: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION or missing:
         raise InputError(
             f"{path} is no model card: expected format_version {FORMAT_VERSION} and {', '.join(sorted(missing)) or 'its keys'}."
+        )
+    if not isinstance(card["sha256"], dict):
+        raise InputError(
+            f"{path}: sha256 is {card['sha256']!r}; expected a table of files. Copy or train the model again."
+        )
+    ranges = card["ranges"]
+    years = ranges.get("years") if isinstance(ranges, dict) else None
+    if not (isinstance(years, list) and len(years) == 2 and all(type(year) in (int, float) for year in years)):
+        raise InputError(
+            f"{path}: ranges.years is {years!r}; expected the first and last year that can be forecast, such as [0.25, 10]."
         )
     return card

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from neuro4d_lib.config import documented
+from neuro4d_lib.config import SettingError, documented
 from neuro4d_lib.data.population import covariate_values
 from neuro4d_lib.data.records import Covariates
 from neuro4d_lib.diffusion.denoiser import Denoiser
@@ -44,6 +44,11 @@ class ModelConfig:
     steps: int = documented(
         5, help="Denoising steps of a forecast; heun calls the network twice a step, once in the last."
     )
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("schedule", self.schedule, SCHEDULES), ("sampler", self.sampler, SAMPLERS)):
+            if value not in known:
+                raise SettingError(name, f"expected one of {', '.join(known)}, found {value!r}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +197,7 @@ class ForecastModel:
         condition = self.network.condition(known.covariates, known.anatomy, together, known.seen)
         noise = torch.randn(1, len(years), config.modes, generator=generator).to(self.device)
         sampler = SAMPLERS[config.sampler](self.network.denoiser)
-        z = sampler.sample(noise, condition, steps or config.steps, generator, progress)
+        z = sampler.sample(noise, condition, config.steps if steps is None else steps, generator, progress)
         return self.network.deformation.decode(condition.posterior.from_standard(z)[0])
 
     @torch.no_grad()
@@ -205,4 +210,5 @@ class ForecastModel:
     def network_calls(self, steps: int | None = None) -> int:
         """How often the network is evaluated for one joint draw."""
         config = self.network.config
-        return SAMPLERS[config.sampler](self.network.denoiser).network_calls(steps or config.steps)
+        steps = config.steps if steps is None else steps
+        return SAMPLERS[config.sampler](self.network.denoiser).network_calls(steps)

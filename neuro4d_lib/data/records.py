@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +35,9 @@ class Covariates:
     diagnosis: str | None = None
 
     def __post_init__(self) -> None:
+        # Numbers of numpy and pandas become Python's own, which JSON can hold.
+        for name in ("age", "education_years", "apoe4"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
         _check_number("age", self.age, 18, 100, "years")
         _check_number("education", self.education_years, 0, 30, "years")
         _check_choice("sex", self.sex, SEXES)
@@ -43,8 +48,17 @@ class Covariates:
         return dataclasses.asdict(self)
 
 
+def _plain(value: Any) -> Any:
+    """A number as Python's int or float; anything else as it is."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else value
+
+
 def _check_number(name: str, value: float | None, low: float, high: float, unit: str) -> None:
-    if value is not None and not (isinstance(value, (int, float)) and low <= value <= high):
+    if value is not None and not (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+    ):
         raise InputError(f"The {name} is {value!r}; expected {low} to {high} {unit}. Leave it out if it is unknown.")
 
 

@@ -30,6 +30,8 @@ class Denoiser:
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
         """x_t: [B, ...]; t: [B]. Returns E[clean | x_t, condition], of the shape of x_t."""
+        if self.prediction == "noise":
+            t = t.clamp_max(predictions.LATEST_FOR_NOISE)
         alpha, sigma = (_like(value, x_t) for value in self.schedule(t))
         return predictions.to_clean(self.prediction, self.network(x_t, t, condition), x_t, alpha, sigma)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from torch import Tensor
 
 PREDICTIONS = ("noise", "sample", "v")
+# The latest noise time at which a noise prediction is used: where alpha = 0 it says nothing of the clean sample.
+LATEST_FOR_NOISE = 0.999
 
 
 def target(kind: str, clean: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -22,7 +24,7 @@ def target(kind: str, clean: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor
 
 
 def to_clean(kind: str, prediction: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The clean sample that a prediction stands for. A noise prediction says nothing where alpha = 0."""
+    """The clean sample that a prediction stands for. Of a noise prediction only where alpha > 0."""
     if kind == "noise":
         return (x_t - sigma * prediction) / alpha
     if kind == "sample":
