@@ -122,7 +122,7 @@ class TestValidation:
 
     def test_the_best_average_is_kept(self, start, model_config, fields, tmp_path):
         # So fast that it gets worse after a while.
-        settings = {"steps": 16, "validate_every": 2, "learning_rate": 3.0}
+        settings = {"steps": 16, "validate_every": 2, "learning_rate": 10.0}
         model, lines = start(**settings)
         checked = {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line}
         best = min(checked, key=checked.get)
