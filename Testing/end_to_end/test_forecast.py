@@ -166,6 +166,18 @@ def test_two_runs_with_one_seed_are_the_same(brain, tmp_path):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+def test_each_future_is_the_single_future_of_the_next_seed(tmp_path):
+    """With the shipped model: future i of seed s is what seed s + i draws alone, voxel for voxel."""
+    scan = saved_brain(tmp_path / "T1w.nii.gz", 3)
+    options = ("--years", 3, "--each-future")
+    assert run(scan, *options, "--futures", 3, "--seed", 5, "--output", tmp_path / "all") == 0
+    for i in (2, 3):
+        single = tmp_path / f"single_{i}"
+        assert run(scan, *options, "--futures", 1, "--seed", 5 + i - 1, "--output", single) == 0
+        together = stored(tmp_path / "all" / f"future_{i}.nii.gz")
+        np.testing.assert_array_equal(together, stored(single / "future_1.nii.gz"))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no such signals there")
 @pytest.mark.parametrize(
     ("when", "ending"),
