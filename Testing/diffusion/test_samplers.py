@@ -105,6 +105,14 @@ def test_the_law_of_a_gaussian_population_is_exact(name, steps, schedule, kind, 
     assert of_variance < 0.02
 
 
+def test_a_noise_prediction_works_from_pure_noise_in_single_precision():
+    """There the cosine schedule's alpha is exactly 0 at t = 1. The population is standard normal: noise comes back as it was."""
+    schedule = SCHEDULES["cosine"]
+    sampler = SAMPLERS["heun"](Denoiser(lambda x, t, condition: schedule(t)[1][:, None] * x, schedule, "noise"))
+    noise = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(sampler.sample(noise, None, 5), noise, atol=2e-3)
+
+
 def test_the_shipped_setting_is_exact_to_two_percent_near_matched_noise(monkeypatch):
     """Five steps of heun, cosine schedule, v; the closed form wrong by up to a quarter of a variance."""
     turn = torch.linalg.qr(smooth_field(6, 1.0, 0.1))[0]
