@@ -10,8 +10,8 @@ LIBRARY = ROOT / "neuro4d_lib"
 
 # A file imports from the layers below it or from its own folder; folders of one layer do not know each other.
 LAYERS = [
-    "errors progress version",
-    "config",
+    "errors progress version files",
+    "config devices",
     "geometry",
     "diffusion networks data metrics",
     "representations",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from neuro4d_lib.config import from_dict, to_dict
 from neuro4d_lib.data.reference import IMAGE_FILE, REGIONS_FILE, TABLE_FILE, Reference
 from neuro4d_lib.data.region_pooling import region_pooling
 from neuro4d_lib.errors import InputError
+from neuro4d_lib.files import write_whole
 from neuro4d_lib.model import ForecastModel, ModelConfig, TrajectoryModel
 
 FORMAT_VERSION = 1
@@ -72,9 +72,7 @@ def write_card(folder: Path, config: ModelConfig, about: dict[str, Any]) -> dict
         "model": to_dict(config),
         "sha256": {name: file_hash(folder / name) for name in _NEEDED},
     }
-    temporary = folder / (CARD_FILE + ".part")
-    temporary.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / CARD_FILE)
+    write_whole(folder / CARD_FILE, json.dumps(card, indent=1) + "\n")
     return card
 
 

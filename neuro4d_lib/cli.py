@@ -135,6 +135,7 @@ def add_forecast(commands: Any) -> None:
 def run_forecast(chosen: argparse.Namespace) -> None:
     """Check all that can be checked at once, forecast, write, name the files."""
     from neuro4d_lib.data.records import Covariates
+    from neuro4d_lib.devices import checked_device
     from neuro4d_lib.forecasting import inputs
     from neuro4d_lib.forecasting.forecaster import forecast
     from neuro4d_lib.forecasting.outputs import check_room
@@ -145,7 +146,7 @@ def run_forecast(chosen: argparse.Namespace) -> None:
     progress = _progress(chosen.progress)
     _set_threads(chosen.threads)
     check_folder(chosen.output, chosen.overwrite)
-    inputs.checked_device(chosen.device)
+    checked_device(chosen.device)
     person = Covariates(chosen.age, chosen.sex, chosen.education, chosen.apoe4, chosen.diagnosis)
     past = [_with_years(text) for text in chosen.past]
     progress(0.0, "Reading the scan")

@@ -64,21 +64,17 @@ def run_known_truth(chosen: argparse.Namespace) -> None:
         raise InputError("Expected 1 denoising step or more, and 0 courses or more.")
     if chosen.compare_steps is not None and chosen.hide_covariates:
         raise InputError("Steps are compared of people of whom everything is known. Leave out --hide-covariates.")
-    import torch
-
-    from neuro4d_lib import checkpoint
     from neuro4d_lib.applications import known_truth_scores
+    from neuro4d_lib.devices import checked_device
     from neuro4d_lib.progress import TerminalBar
 
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if chosen.device == "auto" else chosen.device
-    )
+    device = checked_device(chosen.device)
     scans = tuple(sorted(set(chosen.scans)))
     request = known_truth_scores.Request(chosen.people, chosen.draws, scans, chosen.steps, chosen.hide_covariates)
     draws_only = chosen.draw_only or chosen.compare_steps is not None
     if not draws_only:
         _need("scipy", "statsmodels", "matplotlib")
-    network, sha256 = _network(chosen.model, chosen.fields if draws_only else None)
+    model, network, sha256 = _model(chosen.model, chosen.fields if draws_only else None)
     network.to(device)
     progress = TerminalBar()
     if chosen.compare_steps is not None:
@@ -95,18 +91,19 @@ def run_known_truth(chosen: argparse.Namespace) -> None:
     if draws_only:
         print(f"Drew the futures in {chosen.output}. Score them with the same command without --draw-only.")
         return
-    _score_known_truth(chosen, request, checkpoint.load_model(chosen.model, torch.device("cpu")), progress)
+    network.to("cpu")
+    _score_known_truth(chosen, request, model, progress)
 
 
-def _network(folder: Path | None, fields: Path | None) -> tuple[Any, str]:
-    """The network and the hash of its weights; the regions come from the reference anatomy, or from `fields`."""
+def _model(folder: Path | None, fields: Path | None) -> tuple[Any, Any, str]:
+    """The model, its network and the hash of its weights, on the CPU. With `fields`, its regions come from there: no model."""
     import torch
 
     from neuro4d_lib import checkpoint
 
     if fields is None:
         model = checkpoint.load_model(folder, torch.device("cpu"))
-        return model.network, model.sha256
+        return model, model.network, model.sha256
     from safetensors.torch import load_file
 
     if not fields.is_file():
@@ -116,12 +113,12 @@ def _network(folder: Path | None, fields: Path | None) -> tuple[Any, str]:
     if "pooling" not in tensors:
         raise InputError(f"{fields} holds no region shares ('pooling'). Name the fields.safetensors of a training run.")
     network.deformation.pooling.copy_(tensors["pooling"])
-    return network, card["sha256"][checkpoint.WEIGHTS_FILE]
+    return None, network, card["sha256"][checkpoint.WEIGHTS_FILE]
 
 
 def _print_steps(network: Any, request: Any, steps: list[int], device: Any, output: Path, progress: Any) -> None:
     from neuro4d_lib.applications.evaluation_steps import compare_steps, render_steps
-    from neuro4d_lib.applications.score_table import write_whole
+    from neuro4d_lib.files import write_whole
 
     text = render_steps(compare_steps(network, request, steps, device, progress), request)
     write_whole(output / "steps.md", text)
@@ -134,7 +131,8 @@ def _score_known_truth(chosen: argparse.Namespace, request: Any, model: Any, pro
     from neuro4d_lib.applications.evaluation_goals import assess, render_goals
     from neuro4d_lib.applications.figures import draw_scores
     from neuro4d_lib.applications.score_report import render_scores
-    from neuro4d_lib.applications.score_table import write_scores, write_whole
+    from neuro4d_lib.applications.score_table import write_scores
+    from neuro4d_lib.files import write_whole
 
     output = chosen.output
     rows = known_truth_scores.score_futures(model, output, request, part(progress, 0.8, 0.9))
@@ -143,6 +141,7 @@ def _score_known_truth(chosen: argparse.Namespace, request: Any, model: Any, pro
         rates = known_truth_scores.some_courses(model.sha256, output, request, chosen.courses)
         courses = check_courses(model.network.deformation, model.reference, rates, part(progress, 0.9, 1.0))
     goals = assess(rows, model.network_calls(request.steps), courses)
+    table = render_goals(goals)
     write_scores(output / "scores.csv", rows)
     command = (
         f"python -m neuro4d_lib known-truth --people {request.people} --draws {request.draws} "
@@ -164,13 +163,13 @@ def _score_known_truth(chosen: argparse.Namespace, request: Any, model: Any, pro
         "![Figures](scores.png)",
         "## Goals",
         "Cells are region x horizon x number of scans; sampling error is two standard errors.",
-        render_goals(goals),
+        table,
     ]
     write_whole(output / "scores.md", render_scores(rows, title, command, preface=preface))
     scans = 2 if 2 in request.scans else request.scans[0]
     draw_scores(rows, output / "scores.png", title, _FIGURE_REGIONS, scans=scans)
     progress(1.0, "Scored")
-    print(f"\n{goals}\n")
+    print(f"\n{table}\n")
     print(f"Wrote scores.csv, scores.md and scores.png to {output}. Simulated people; no evidence about real ones.")
 
 

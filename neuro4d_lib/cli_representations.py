@@ -41,7 +41,7 @@ def run_compare_representations(chosen: argparse.Namespace) -> None:
     if (chosen.output / "representations.csv").exists():
         raise InputError(f"{chosen.output} holds a comparison already. Choose another folder; nothing is overwritten.")
     from neuro4d_lib.applications.representation_comparison import ComparisonConfig, compare
-    from neuro4d_lib.forecasting.inputs import checked_device
+    from neuro4d_lib.devices import checked_device
     from neuro4d_lib.progress import TerminalBar
     from neuro4d_lib.training.image_training import ImageTrainingConfig
 

@@ -100,7 +100,7 @@ def run_train(chosen: argparse.Namespace) -> None:
 
 
 def _train(chosen: argparse.Namespace, settings: RunConfig) -> None:
-    from neuro4d_lib.forecasting.inputs import checked_device
+    from neuro4d_lib.devices import checked_device
     from neuro4d_lib.training.distributed import joined
     from neuro4d_lib.training.fields import training_fields
     from neuro4d_lib.training.trainer import WEIGHTS_FILE, train

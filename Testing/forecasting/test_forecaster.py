@@ -170,7 +170,7 @@ class TestFolds:
         def broken(displacement_vox):
             raise MemoryError
 
-        monkeypatch.setattr(forecaster, "count_fold_failures", broken)
+        monkeypatch.setattr(forecaster, "unfolded", broken)
         with pytest.raises(MemoryError), forecaster.FoldTests(aligned) as tests:
             tests.start(scan, rough)
             tests.finished()

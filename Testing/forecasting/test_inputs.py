@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from neuro4d_lib.data.records import Covariates
+from neuro4d_lib.devices import checked_device
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.forecasting import inputs
 
@@ -37,16 +38,16 @@ class TestYears:
 
 class TestDevice:
     def test_auto_is_what_there_is(self):
-        assert inputs.checked_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+        assert checked_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
     def test_cuda_that_is_missing_is_said(self, monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         with pytest.raises(InputError, match="no CUDA GPU"):
-            inputs.checked_device("cuda")
+            checked_device("cuda")
 
     def test_unknown_names_are_refused(self):
         with pytest.raises(InputError, match="expected auto, cpu or cuda"):
-            inputs.checked_device("gpu")
+            checked_device("gpu")
 
 
 @pytest.mark.parametrize("count", [0, -1, 1001, 2.5, True])
@@ -126,12 +127,12 @@ def test_years_of_the_same_day_are_refused():
 
 
 def test_a_gpu_that_is_not_there_is_said(monkeypatch):
-    monkeypatch.setattr(inputs.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(inputs.torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InputError, match="1 GPUs"):
-        inputs.checked_device("cuda:7")
+        checked_device("cuda:7")
     with pytest.raises(InputError, match="'cudaX'"):
-        inputs.checked_device("cudaX")
+        checked_device("cudaX")
 
 
 def test_a_past_scan_of_the_same_week_is_refused(scan):

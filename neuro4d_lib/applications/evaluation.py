@@ -17,11 +17,12 @@ from neuro4d_lib.applications.evaluation_scores import BRAIN, score_study
 from neuro4d_lib.applications.evaluation_subject import Networks, Settings, evaluate_subject
 from neuro4d_lib.applications.figures import draw_scores
 from neuro4d_lib.applications.score_report import TRUE, render_scores
-from neuro4d_lib.applications.score_table import Score, select, write_scores, write_whole
+from neuro4d_lib.applications.score_table import Score, select, write_scores
 from neuro4d_lib.checkpoint import load_model
 from neuro4d_lib.data.study import Study, Unusable, read_study
+from neuro4d_lib.devices import checked_device
 from neuro4d_lib.errors import InputError
-from neuro4d_lib.forecasting.inputs import checked_device
+from neuro4d_lib.files import write_whole
 from neuro4d_lib.model import ForecastModel
 from neuro4d_lib.progress import Progress, part, silent
 

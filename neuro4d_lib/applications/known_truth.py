@@ -161,12 +161,12 @@ def closed_form_futures(
     """
     futures, means, roots = [], [], []
     modes = torch.eye(model.config.modes)[:, None]
+    to_rates = (model.deformation.rates(modes) - model.deformation.rates(0 * modes))[:, 0].double()  # [K, R]
     for start in range(0, len(cases.past), people):
         posterior = known_condition(model, batches, cases, slice(start, start + people), torch.device("cpu")).posterior
         noise = [torch.randn(posterior.mean.shape, generator=generator) for _ in range(draws)]
         futures.append(torch.stack([model.deformation.rates(posterior.from_standard(z)) for z in noise]))
         mean = model.deformation.rates(posterior.mean)
-        to_rates = (model.deformation.rates(modes) - model.deformation.rates(0 * modes))[:, 0].double()  # [K, R]
         root = posterior.root.double().unflatten(1, posterior.mean.shape[1:])
         means.append(mean.double())
         roots.append(torch.einsum("kr,nfkj->nfrj", to_rates, root).flatten(1, 2))

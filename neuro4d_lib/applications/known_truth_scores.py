@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from neuro4d_lib.applications import baselines
@@ -39,6 +38,7 @@ from neuro4d_lib.data.records import DIAGNOSES
 from neuro4d_lib.data.reference import Reference
 from neuro4d_lib.data.regions import DRIVEN, REGIONS
 from neuro4d_lib.errors import InputError
+from neuro4d_lib.files import write_whole
 from neuro4d_lib.model import ForecastModel, TrajectoryModel
 from neuro4d_lib.progress import Progress, part, silent
 from neuro4d_lib.training.fields import state_maps
@@ -103,10 +103,8 @@ def draw_futures(
             progress=told,
         )  # fmt: skip
         tensors = {"rates": rates.float().contiguous(), "mean_truth": cases.truth.mean(dim=0).float()}
-        temporary = path.with_suffix(".part")
         said = {"model": sha256, "steps": str(request.steps), "covariates": _told(request)}
-        save_file(tensors, temporary, {**said, "people_at_a_time": str(PEOPLE_AT_A_TIME)})
-        os.replace(temporary, path)
+        write_whole(path, save(tensors, {**said, "people_at_a_time": str(PEOPLE_AT_A_TIME)}))
 
 
 def futures_file(output: Path, scans: int) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import time
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from neuro4d_lib.data.population import Population
 from neuro4d_lib.data.population_config import PopulationConfig
 from neuro4d_lib.data.rate_fields import RateFields, rate_fields
 from neuro4d_lib.data.reference import build_reference
+from neuro4d_lib.files import write_whole
 from neuro4d_lib.progress import Progress, part, silent
 from neuro4d_lib.representations.base import Frames
 from neuro4d_lib.representations.course_model import REPRESENTATIONS, CourseModel, CourseModelConfig
@@ -146,14 +148,13 @@ def _fields(output: Path, reference) -> RateFields:
 
 def _write(rows: list[Row], path: Path) -> None:
     """Long form, the columns of scores.csv."""
-    temporary = path.with_suffix(".part")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        header = "metric region horizon_years diagnosis scans method value standard_error n"
-        writer.writerow(header.split())
-        for metric, region, horizon, method, value, error, count in rows:
-            writer.writerow([metric, region, horizon, "all", 1, method, f"{value:.6g}", f"{error:.3g}", count])
-    os.replace(temporary, path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    header = "metric region horizon_years diagnosis scans method value standard_error n"
+    writer.writerow(header.split())
+    for metric, region, horizon, method, value, error, count in rows:
+        writer.writerow([metric, region, horizon, "all", 1, method, f"{value:.6g}", f"{error:.3g}", count])
+    write_whole(path, text.getvalue())
 
 
 def _report(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from neuro4d_lib.errors import InputError
+from neuro4d_lib.files import write_whole
 
 COLUMNS = ("metric", "region", "horizon_years", "diagnosis", "scans", "method", "value", "standard_error", "n")
 ALL = "all"
@@ -209,20 +208,6 @@ def pivot(scores: Iterable[Score], rows: Sequence[str]) -> dict[tuple[object, ..
             raise ValueError(f"Two scores of {score.method} at {key}: select one metric, and pivot by more columns.")
         table[key][score.method] = score
     return table
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _to_text(value: object, column: str) -> str:

@@ -19,6 +19,7 @@ from neuro4d_lib.data.regions import AGGREGATES, DRIVEN, REGIONS
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.geometry import bspline
 from neuro4d_lib.geometry.grids import identity, sample, warp
+from neuro4d_lib.geometry.jacobian import determinant
 from neuro4d_lib.geometry.separable import along_axes
 from neuro4d_lib.geometry.spaces import LATTICE, voxel_to_voxel
 
@@ -60,8 +61,7 @@ def volume_ratio(displacement_vox: Tensor) -> Tensor:
     slopes = bspline.gradient(bspline.fit(displacement_vox), 2)[0]
     for axis in range(3):
         slopes[axis, axis] += 1
-    (a, b, c), (d, e, f), (g, h, i) = slopes
-    return (a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))[None, None]
+    return determinant(slopes)[None, None]
 
 
 def on_fine(displacement_vox: Tensor) -> Tensor:

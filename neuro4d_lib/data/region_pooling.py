@@ -24,8 +24,7 @@ def region_pooling(reference: Reference) -> Tensor:
         affine = reference.grid.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ [part.start - _ROOM for part in box]
         depth, height, width = inside.shape[2:]
-        share = resample(avg_pool3d(inside, _WIDTH, 1, _WIDTH // 2), Grid((depth, height, width), affine), LATTICE)[
-            0, 0
-        ]
+        smoothed, around = avg_pool3d(inside, _WIDTH, 1, _WIDTH // 2), Grid((depth, height, width), affine)
+        share = resample(smoothed, around, LATTICE)[0, 0]
         weights.append(share / share.sum())
     return torch.stack(weights)

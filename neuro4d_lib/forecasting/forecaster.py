@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,11 +17,12 @@ from torch import Tensor
 from neuro4d_lib.checkpoint import load_model
 from neuro4d_lib.data.preprocessing import AlignedScan, ObservedMotion, observed_velocity, preprocess
 from neuro4d_lib.data.records import Covariates, Image
+from neuro4d_lib.devices import checked_device
 from neuro4d_lib.forecasting import inputs, native_grid
 from neuro4d_lib.forecasting.ensemble import VolumeTable
 from neuro4d_lib.forecasting.region_volumes import NAMES, RegionVolumes
 from neuro4d_lib.forecasting.result import Forecast
-from neuro4d_lib.geometry.jacobian import FoldCount, count_fold_failures
+from neuro4d_lib.geometry.jacobian import DETERMINANTS_PER_VOXEL, FoldCount
 from neuro4d_lib.geometry.unfolding import unfolded
 from neuro4d_lib.model import ForecastModel, Known
 from neuro4d_lib.progress import Progress, part, silent
@@ -65,7 +65,7 @@ def forecast(
     clock = Clock()
     with clock.stage("reading"):
         progress(0.0, "Reading the scan")
-        chosen_device = inputs.checked_device(device)
+        chosen_device = checked_device(device)
         futures = inputs.checked_count("futures", futures, 1, inputs.MOST_FUTURES)
         seed = inputs.checked_seed(seed)
         if steps is not None:
@@ -269,8 +269,6 @@ class FoldTests:
     @torch.no_grad()  # which is a matter of each thread
     def _count(self, image: Image, pull_mm: Tensor) -> FoldCount:
         displacement_vox = native_grid.displacement_on(image.grid, self._aligned.affine, pull_mm)
-        found = count_fold_failures(displacement_vox)
-        if not found.failed:
-            return found
-        displacement_vox, changed = unfolded(displacement_vox)
-        return dataclasses.replace(count_fold_failures(displacement_vox), mended=int(changed.sum()))
+        mended = unfolded(displacement_vox)
+        voxels = mended.failed.numel()
+        return FoldCount(voxels, DETERMINANTS_PER_VOXEL, int(mended.failed.sum()), int(mended.changed.sum()))

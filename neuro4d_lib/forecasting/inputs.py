@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from neuro4d_lib.data.images import read_image
 from neuro4d_lib.data.records import Covariates, Image
@@ -100,24 +99,6 @@ def checked_count(name: str, value: int, low: int, high: int) -> int:
     if isinstance(value, bool) or int(value) != value or not low <= value <= high:
         raise InputError(f"The number of {name} is {value}; expected a whole number from {low} to {high}.")
     return int(value)
-
-
-def checked_device(name: str) -> torch.device:
-    """`auto` (CUDA where there is one), `cpu` or `cuda`."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name != "cpu" and not name.startswith("cuda"):
-        raise InputError(f"The device is {name!r}; expected auto, cpu or cuda.")
-    try:
-        torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"The device is {name!r}; expected auto, cpu, cuda or one GPU, such as cuda:1.") from error
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("The device is cuda, but PyTorch finds no CUDA GPU here. Use --device auto or --device cpu.")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"The device is {name!r}, but there are {torch.cuda.device_count()} GPUs, from cuda:0 on.")
-    return device
 
 
 def checked_past(past: Sequence[tuple[Scan, float]], scan: Image) -> list[tuple[Image, float]]:

@@ -82,7 +82,7 @@ class Forecast:
     def displacement_vox(self, flow: native_grid.Flow, grid: Grid | None = None) -> Tensor:
         """The pull map of a flow, [1, 3, D, H, W] in voxels of the scan's grid or another one in its space."""
         displacement_vox = native_grid.displacement_on(grid or self.scan.grid, self.aligned.affine, flow.pull_mm)
-        return unfolded(displacement_vox)[0] if self.folds.mended else displacement_vox
+        return unfolded(displacement_vox).displacement_vox if self.folds.mended else displacement_vox
 
     def image(self, time: int, future: int | None = None) -> np.ndarray:
         """The scan as it is expected to look at year number `time`: [D, H, W] in its own type."""

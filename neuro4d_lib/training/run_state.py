@@ -7,10 +7,8 @@ written beside its place and then moved there, so a killed run finds the last wh
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,6 +21,7 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 import neuro4d_lib
+from neuro4d_lib import files
 from neuro4d_lib.errors import InputError
 
 STATE_FILE = "training_state.safetensors"
@@ -45,16 +44,9 @@ class Standing:
 
 def write_whole(path: Path, content: bytes) -> None:
     """All of the file or nothing: where the disk is full, what was there before stays."""
-    temporary = path.with_name(path.name + ".part")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        files.write_whole(path, content)
     except OSError as problem:
-        with suppress(OSError):
-            temporary.unlink()
         raise InputError(
             f"{path} could not be written: {problem.strerror}. What was there before is unchanged. Make room, and run "
             "the same command again: it goes on from the last checkpoint."
