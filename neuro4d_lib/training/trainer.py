@@ -229,7 +229,7 @@ def _build(fields: Path, model_config: ModelConfig, config: TrainingConfig) -> t
         )
     try:
         model = TrajectoryModel(model_config)
-    except (ValueError, KeyError) as problem:
+    except ValueError as problem:
         raise InputError(f"No network can be built as the settings of the model say: {problem}") from None
     population = Population()
     covariance = pooled_covariance(population, random_stream(_CPU, config.seed, "population"))
