@@ -62,7 +62,7 @@ class BackgroundRun:
                     **ProcessTree.startOptions(),
                 )
         except OSError as error:
-            raise Problem(f"The forecast could not be started: {error}.", kind="start") from error
+            raise Problem(f"The work could not be started: {error}.", kind="start") from error
         ProcessTree.lowerPriority(self._process.pid)
         self.state = State.RUNNING
 

@@ -1,7 +1,8 @@
-"""The Python packages a forecast needs: looked for without importing them, installed only when asked.
+"""The Python packages that a module needs: looked for without importing them, installed only when asked.
 
 torch comes through Slicer's PyTorch extension, which picks the build for the graphics card; the rest through
 slicer.packaging (5.12 and later) or slicer.util.pip_install. numpy and SimpleITK are Slicer's own: never touched.
+`listFile` is a module's list of packages beside torch; None is that of the forecast.
 """
 
 import importlib.metadata
@@ -31,9 +32,9 @@ class Package:
     version: str = ""
 
 
-def requirements() -> list[str]:
+def requirements(listFile: Path | None = None) -> list[str]:
     """Lines of the module's own list, without torch."""
-    path = Library.MODULE_FOLDER / "Resources" / "neuro4d-forecast-requirements.txt"
+    path = listFile or Library.MODULE_FOLDER / "Resources" / "neuro4d-forecast-requirements.txt"
     lines = path.read_text(encoding="utf-8").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
@@ -60,17 +61,17 @@ def look(name: str) -> Package:
     return Package(name, "half" if version or spec is not None else "missing", version)
 
 
-def packages() -> list[Package]:
-    return [look("torch"), *(look(nameOf(line)) for line in requirements())]
+def packages(listFile: Path | None = None) -> list[Package]:
+    return [look("torch"), *(look(nameOf(line)) for line in requirements(listFile))]
 
 
-def lacking() -> list[Package]:
-    return [package for package in packages() if package.state != "present"]
+def lacking(listFile: Path | None = None) -> list[Package]:
+    return [package for package in packages(listFile) if package.state != "present"]
 
 
-def requireComplete() -> None:
+def requireComplete(listFile: Path | None = None) -> None:
     """Raise the Problem that says what is missing, before anything is started."""
-    found = lacking()
+    found = lacking(listFile)
     if not found:
         return
     first = found[0]
@@ -88,24 +89,24 @@ def question(found: list[Package]) -> str:
     )
 
 
-def install(confirm) -> bool:
+def install(confirm, listFile: Path | None = None) -> bool:
     """Install what is lacking after one yes from `confirm(text)`; True when everything is there afterwards.
 
     Raises a Problem when the PyTorch extension has to come first, or when the installation failed.
     """
-    found = lacking()
+    found = lacking(listFile)
     if not found:
         return True
     if not confirm(question(found)):
         return False
-    small = [line for line in requirements() if look(nameOf(line)).state != "present"]
+    small = [line for line in requirements(listFile) if look(nameOf(line)).state != "present"]
     if small:
         _pip(small)
     if any(package.name == "torch" for package in found):
         _torch(repair=look("torch").state == "half")
     slicer.app.userSettings().remove(RESUME)
     importlib.invalidate_caches()
-    requireComplete()
+    requireComplete(listFile)
     return True
 
 

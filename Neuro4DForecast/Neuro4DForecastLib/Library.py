@@ -1,5 +1,6 @@
 """Where `neuro4d_lib` lies: beside the installed module file, or one folder up in a source tree."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,3 +22,19 @@ def makeImportable() -> None:
     folder = str(libraryParent())
     if folder not in sys.path:
         sys.path.insert(0, folder)
+
+
+def workerEnvironment(temporary: Path, device: str) -> dict[str, str]:
+    """What a worker's environment has beyond Slicer's own. Any library's temporary files go to `temporary`.
+
+    Args:
+        device: auto, cpu or cuda:N, the only graphics card that the worker sees.
+    """
+    paths = [str(libraryParent()), os.environ.get("PYTHONPATH", "")]
+    environment = {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))
+    if device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = "-1"
+    elif ":" in device:
+        environment["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2]
+    return environment

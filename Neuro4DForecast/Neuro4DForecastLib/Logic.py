@@ -1,7 +1,6 @@
 """A forecast from start to end: nodes -> files -> the command line in its own process -> nodes. No widget."""
 
 import enum
-import os
 import shutil
 import sys
 import tempfile
@@ -71,6 +70,7 @@ class Job:
     def __init__(self, run: BackgroundRun, folder: Path, given: Given, moving: bool) -> None:
         self._run, self.folder, self._given, self._moving = run, folder, given, moving
         self._unwritten = dict(given.files)
+        self._importer: Results.Importer | None = None
         self._steps = None
         self.stage = Stage.PREPARING
         self.result: Results.Run | None = None
@@ -132,7 +132,7 @@ class Job:
         elif state is State.SUCCEEDED:
             output = self.folder / "out"
             given = self._given
-            importer = Results.Importer(output, given.scan, given.labels, given.others, self._moving)
+            self._importer = importer = Results.Importer(output, given.scan, given.labels, given.others, self._moving)
             self.result, self.facts = importer.run, importer.facts
             self.result.warnings = [withNames(warning, self._given.names) for warning in importer.run.warnings]
             self._steps = importer.steps()
@@ -146,7 +146,7 @@ class Job:
                 self._end(Stage.DONE)
                 return
             fraction, message = step
-            if not self.secondsToFirstFrame and self.result.node("browser") is not None:
+            if not self.secondsToFirstFrame and self._importer.shown:
                 self.secondsToFirstFrame = time.monotonic() - self.startedAt
             self.onProgress(WORKER_SHARE + (1 - WORKER_SHARE) * fraction, message, None)
 
@@ -269,7 +269,7 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
         given = Given.of(scan, earlier, segmentation, others)
         command = self._command(request, given, model)
         folder = self._newFolder(given.scan, request)
-        run = BackgroundRun(command, folder, self._environment(folder, request.device))
+        run = BackgroundRun(command, folder, Library.workerEnvironment(folder, request.device))
         self.job = Job(run, folder, given, request.movingVolume)
         return self.job
 
@@ -301,17 +301,6 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
         if model is not None:
             command += ["--model", str(model.folder.resolve())]
         return [*command, "--device", request.device.partition(":")[0]]
-
-    def _environment(self, folder: Path, device: str) -> dict[str, str]:
-        """What differs from Slicer's own environment. Temporary files of any library lie in the run's folder, too."""
-        paths = [str(Library.libraryParent()), os.environ.get("PYTHONPATH", "")]
-        environment = {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
-        environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
-        if device == "cpu":
-            environment["CUDA_VISIBLE_DEVICES"] = "-1"
-        elif ":" in device:
-            environment["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2]
-        return environment
 
     def estimate(self, request: Entries.Request, scan, others: int, device: Machine.Device) -> Machine.Estimate:
         voxels = scan.GetImageData().GetNumberOfPoints()

@@ -9,15 +9,15 @@ WORDS = {"present": "installed", "missing": "not installed", "half": "only half 
 
 
 class PackagesPanel:
-    def __init__(self, ui) -> None:
-        self.ui = ui
+    def __init__(self, ui, listFile=None) -> None:
+        self.ui, self.listFile = ui, listFile
         ui.installButton.clicked.connect(lambda *_: self.tryInstall())
         ui.repairButton.clicked.connect(lambda *_: self.tryInstall())
         ui.pyTorchExtensionButton.clicked.connect(lambda *_: self.getExtension())
 
     def update(self) -> None:
         """Look on disk again. Nothing is imported and nothing installed."""
-        found = Dependencies.packages()
+        found = Dependencies.packages(self.listFile)
         lines = [f"{package.name} {package.version}: {WORDS[package.state]}" for package in found]
         self.ui.packagesLabel.text = "\n".join(lines)
         states = {package.name: package.state for package in found}
@@ -29,7 +29,7 @@ class PackagesPanel:
     def install(self) -> bool:
         """Ask once and install; True when everything is there. Raises the Problem."""
         try:
-            return Dependencies.install(slicer.util.confirmOkCancelDisplay)
+            return Dependencies.install(slicer.util.confirmOkCancelDisplay, self.listFile)
         finally:
             self.update()
 

@@ -1,4 +1,4 @@
-"""End a process and everything it started. Killing the launcher alone would leave its children at work."""
+"""End or suspend a process and everything it started. Killing the launcher alone would leave its children at work."""
 
 import contextlib
 import os
@@ -68,6 +68,48 @@ def kill(process: subprocess.Popen, seconds: float = 2.0) -> bool:
     while (left := set(family) & set(parents())) and time.monotonic() < deadline:
         time.sleep(0.01)
     return ended and not left
+
+
+def suspend(pid: int) -> None:
+    """Hold a process and its descendants where they are; they keep their memory."""
+    if sys.platform == "win32":
+        _windowsEach(pid, "NtSuspendProcess")
+    else:
+        _toEach(pid, signal.SIGSTOP)
+
+
+def goOn(pid: int) -> None:
+    """Let what `suspend` held go on."""
+    if sys.platform == "win32":
+        _windowsEach(pid, "NtResumeProcess")
+    else:
+        _toEach(pid, signal.SIGCONT)
+
+
+def _toEach(pid: int, number: int) -> None:
+    for each in (pid, *descendants(pid)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(each, number)
+
+
+def _windowsEach(pid: int, call: str) -> None:
+    import ctypes
+
+    suspendOrResume = 0x0800
+    listing = [
+        "powershell",
+        "-NoProfile",
+        "-Command",
+        f"(Get-CimInstance Win32_Process -Filter 'ParentProcessId={pid}').ProcessId",
+    ]
+    children = subprocess.run(
+        listing, capture_output=True, text=True, check=False, creationflags=subprocess.CREATE_NO_WINDOW
+    ).stdout
+    for each in (pid, *(int(word) for word in children.split())):
+        handle = ctypes.windll.kernel32.OpenProcess(suspendOrResume, False, each)
+        if handle:
+            getattr(ctypes.windll.ntdll, call)(handle)
+            ctypes.windll.kernel32.CloseHandle(handle)
 
 
 def _signal(send, target: int) -> None:

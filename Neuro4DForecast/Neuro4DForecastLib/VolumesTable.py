@@ -73,10 +73,10 @@ def isNumber(text: str) -> bool:
     return True
 
 
-def seriesNode(chart, table, column, title, color, style, width):
+def seriesNode(chart, table, column, title, color, style, width, x="year"):
     series = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", title)
     series.SetAndObserveTableNodeID(table.GetID())
-    series.SetXColumnName("year")
+    series.SetXColumnName(x)
     series.SetYColumnName(column)
     series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)  # a scatter plot has numbers on its x axis
     series.SetColor(*color)
@@ -112,7 +112,7 @@ def showRegion(run, region: str) -> None:
     if years and years[0] > 0 and baseline:
         years = [0.0, *years]
         values = {name: [baseline[keep[0]], *series] for name, series in values.items()}
-    _fill(plot, {"year": years, **values})
+    fill(plot, {"year": years, **values})
     plot.SetAttribute("Neuro4D.Region", region)
     chart.SetTitle(f"{region.replace('_', ' ')}: simulated, research use only")
     moveMarker(run)
@@ -131,10 +131,11 @@ def moveMarker(run) -> None:
     values = [value for name in CHART for value in column(plot, name) if value == value]
     if values:
         marker.SetAttribute("Neuro4D.Region", plot.GetAttribute("Neuro4D.Region"))
-        _fill(marker, {"year": [year, year], "volume": [min(values), max(values)]})
+        fill(marker, {"year": [year, year], "volume": [min(values), max(values)]})
 
 
-def _fill(node, columns: dict[str, list[float]]) -> None:
+def fill(node, columns: dict[str, list[float]]) -> None:
+    """Numbers of equal count in place of what a table node held."""
     modifying = node.StartModify()
     node.RemoveAllColumns()
     for name, values in columns.items():

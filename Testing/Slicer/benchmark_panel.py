@@ -91,7 +91,7 @@ def forecast(app, panel, moving: bool) -> dict:
 
 def alone(panel) -> float:
     """Seconds of the command line for the same forecast, without the panel and without what only the panel asks for."""
-    from Neuro4DForecastLib import Models, Nodes
+    from Neuro4DForecastLib import Library, Models, Nodes
     from Neuro4DForecastLib.Logic import Given
 
     request, volumes = panel.inputs.request(), panel.inputs.volumes()
@@ -101,7 +101,7 @@ def alone(panel) -> float:
         Nodes.writeNifti(Path(folder) / "scan.nii", given.scan.array, given.scan.affine)
         command = panel.logic._command(request, given, model)
         command.remove("--displacement")
-        environment = {**os.environ, **panel.logic._environment(Path(folder), request.device)}
+        environment = {**os.environ, **Library.workerEnvironment(Path(folder), request.device)}
         started = time.perf_counter()
         subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - started

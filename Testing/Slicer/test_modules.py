@@ -150,8 +150,10 @@ class TestMachine:
         panel.ui.deviceCombo.setCurrentIndex(1)
         panel.ui.deviceCombo.activated.emit(1)
         assert panel.logic.getParameterNode().device == "cuda:0"
-        assert panel.logic._environment(tmp_path, "cuda:0")["CUDA_VISIBLE_DEVICES"] == "0"
-        assert panel.logic._environment(tmp_path, "cpu")["CUDA_VISIBLE_DEVICES"] == "-1"
+        from Neuro4DForecastLib import Library
+
+        assert Library.workerEnvironment(tmp_path, "cuda:0")["CUDA_VISIBLE_DEVICES"] == "0"
+        assert Library.workerEnvironment(tmp_path, "cpu")["CUDA_VISIBLE_DEVICES"] == "-1"
 
     def test_the_estimate_learns_from_this_machine(self, logic, head):
         from Neuro4DForecastLib import Entries, Machine
