@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 
-from Neuro4DForecastLib import FourD, Nodes, Playback, Results, SlicePictures
+from Neuro4DForecastLib import FourD, Nodes, Results, SlicePictures, Views
 from Neuro4DForecastLib.Problem import Problem
 
 FORMATS = {
@@ -149,7 +149,7 @@ def loadSequence(path: Path | str):
     proxy.CreateDefaultDisplayNodes()
     proxy.GetDisplayNode().SetAutoWindowLevel(False)
     proxy.GetDisplayNode().SetWindowLevelMinMax(low, max(high, low + 1e-3))
-    Playback.showInViews(proxy)
+    Views.show(proxy)
     return browser
 
 

@@ -57,16 +57,6 @@ def legend(run, title: str) -> str:
     return f'<font color="#d02000">■</font> loss of {most} &nbsp; <font color="#0060ff">■</font> growth of {most}'
 
 
-def showInViews(volume) -> None:
-    """A volume alone in all slice views, fitted to them."""
-    slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None)
-    logics = slicer.app.applicationLogic().GetSliceLogics()
-    for index in range(logics.GetNumberOfItems()):
-        logic = logics.GetItemAsObject(index)
-        logic.FitSliceToBackground()
-        logic.SnapSliceOffsetToIJK()
-
-
 def sideBySide(run) -> tuple:
     """The scan on the left, the year of the slider on the right; both views move together. Returns both volumes."""
     now = scanNode(run)

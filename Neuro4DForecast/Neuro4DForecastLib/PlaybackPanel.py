@@ -13,7 +13,7 @@ class PlaybackPanel:
         self.run: Results.Run | None = None
         self._runs: list[Results.Run] = []
         self._follower: Playback.Follower | None = None
-        ui.runCombo.activated.connect(lambda *_: self._choose(ui.runCombo.currentIndex))
+        ui.runCombo.activated.connect(lambda *_: self._chosen())
         ui.playButton.toggled.connect(lambda *_: self._played())
         ui.backButton.clicked.connect(lambda *_: self._step(-1))
         ui.forwardButton.clicked.connect(lambda *_: self._step(1))
@@ -54,6 +54,11 @@ class PlaybackPanel:
 
     def play(self) -> None:
         self.ui.playButton.setChecked(True)
+
+    def _chosen(self) -> None:
+        self._choose(self.ui.runCombo.currentIndex)
+        if self.run is not None:
+            Playback.showOverlay(self.run, "None")
 
     def _choose(self, index: int) -> None:
         self.close()

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import slicer
+import vtk
 
-from Neuro4DForecastLib import Colors, FourD, Nodes, Playback, Removal, VolumesTable
+from Neuro4DForecastLib import Colors, FourD, Nodes, Removal, Views, VolumesTable
 from Neuro4DForecastLib.Problem import Problem
 
-RUN, ROLE = "Neuro4D.Run", "Neuro4D.Role"
+RUN, ROLE, SCAN = "Neuro4D.Run", "Neuro4D.Role", "Neuro4D.Scan"
 INDEX_NAME, INDEX_UNIT = "time", FourD.YEAR
 FRAMES_PER_SECOND = 3
 NOTE = "Simulated future. Research use only."
@@ -55,8 +56,10 @@ class Run:
         return [float(master.GetNthIndexValue(i)) for i in range(master.GetNumberOfDataNodes())]
 
     def remove(self) -> None:
-        """Take everything of this run out of the scene."""
-        Removal.remove(self.nodes(), RUN, self.identifier)
+        """Take everything of this run out of the scene; views that showed it show the scan again."""
+        nodes = self.nodes()
+        Views.replace(nodes, self.browser.GetNodeReference(SCAN) if self.browser else None)
+        Removal.remove(nodes, RUN, self.identifier)
 
 
 def runs() -> list[Run]:
@@ -71,7 +74,11 @@ def runs() -> list[Run]:
 
 
 class Importer:
-    """Brings one output folder into the scene, in steps of a few milliseconds."""
+    """Brings one output folder into the scene, in steps of a few milliseconds.
+
+    Attributes:
+        shown: the slice views show the forecast's first frame.
+    """
 
     def __init__(self, folder: Path, scan: Nodes.Snapshot, labels: dict, others: list[str], moving: bool) -> None:
         self.folder, self.scan, self.labels, self.others, self.moving = folder, scan, labels, others, moving
@@ -79,6 +86,7 @@ class Importer:
         self.facts = self._facts()
         self.years = [float(year) for year in self.facts["years"]]
         self.run.warnings = [str(warning) for warning in self.facts.get("warnings", [])]
+        self.shown = False
 
     def _facts(self) -> dict:
         try:
@@ -92,10 +100,12 @@ class Importer:
 
     def steps(self) -> Iterator[Step]:
         """Yields (fraction, what is being done). An error or an early close leaves the scene as it was."""
+        views = Views.Remembered()
         try:
             yield from self._steps()
         except BaseException:
             self.run.remove()
+            views.restore()
             raise
 
     def _steps(self) -> Iterator[Step]:
@@ -105,7 +115,6 @@ class Importer:
             yield from self._movingVolume()
         else:
             yield from self._frames("frames", "forecast.nii.gz", f"{self.scan.name} forecast", 0.05, 0.4)
-        self.show()
         VolumesTable.build(self)
         report = self.folder / "report.html"
         if report.is_file():
@@ -132,7 +141,10 @@ class Importer:
 
     def _makeFolder(self) -> None:
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-        parent = self.scan.parentItem or hierarchy.GetSceneItemID()
+        parents = vtk.vtkIdList()
+        hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), parents, True)
+        gone = parents.IsId(self.scan.parentItem) < 0  # anything may have been removed since Forecast was pressed
+        parent = hierarchy.GetSceneItemID() if gone else self.scan.parentItem
         self.run.folderItem = hierarchy.CreateFolderItem(parent, f"{self.scan.name} forecast")
         hierarchy.SetItemAttribute(self.run.folderItem, RUN, self.run.identifier)
 
@@ -142,7 +154,7 @@ class Importer:
         node.SetAttribute(ROLE, role)
         for name, value in self.provenance().items():
             node.SetAttribute(f"Neuro4D.{name}", value)
-        if role != "proxy" and not node.IsA("vtkMRMLPlotSeriesNode"):
+        if not node.IsA("vtkMRMLPlotSeriesNode"):
             hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
             item = hierarchy.GetItemByDataNode(node)
             if item:
@@ -191,11 +203,14 @@ class Importer:
     def _attach(self, sequence) -> None:
         """Let the browser play this sequence; the first one becomes its master."""
         browser = self.browser
+        if browser is None and self.shown:
+            raise Problem("The forecast was removed from the scene while it was being loaded. Press Forecast again.")
         if browser is None:
             browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{self.scan.name} forecast")
             browser.SetPlaybackRateFps(FRAMES_PER_SECOND)
             browser.SetPlaybackLooped(True)
             self.keep(browser, "browser")
+            browser.SetNodeReferenceID(SCAN, self.scan.nodeID or None)
             browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
         else:
             browser.AddSynchronizedSequenceNode(sequence)
@@ -228,6 +243,8 @@ class Importer:
                 yield start + (end - start) * done / count, f"Loading {name}"
                 self._add(sequence, node, years[done])
                 done += 1
+                if role == "frames" and not self.shown:
+                    self.show()
                 yield start + (end - start) * done / count, f"Loading {name}"
             yield start + (end - start) * done / count, f"Loading {name}"
         if role != "frames":  # playing it only when it is complete saves copying every new frame
@@ -296,6 +313,7 @@ class Importer:
         volume.SetAndObserveDisplayNodeID(display.GetID())
         volume.SetAndObserveTransformNodeID(self.run.proxy("transform").GetID())
         self._displayAsScan(volume)
+        self.show()
 
     # how it looks
 
@@ -320,7 +338,8 @@ class Importer:
 
     def show(self) -> None:
         """The forecast in the slice views, and its browser in Slicer's own tool bar."""
-        Playback.showInViews(self.shownVolume())
+        Views.show(self.shownVolume())
+        self.shown = True
         module = slicer.modules.sequences
         if hasattr(module, "showSequenceBrowser"):
             module.showSequenceBrowser(self.browser)

@@ -2,7 +2,7 @@
 
 import slicer
 
-from Neuro4DForecastLib import Models, Nodes, Playback
+from Neuro4DForecastLib import Models, Nodes, Views
 from Neuro4DForecastLib.Problem import Problem
 
 NAME = "Neuro4DSampleBrain"
@@ -29,7 +29,7 @@ def load():
     if node is None:
         raise Problem(f"The sample scan {file} could not be read. Install the extension again.", "scan")
     node.SetName(NAME)
-    Playback.showInViews(node)
+    Views.show(node)
     return node
 
 
