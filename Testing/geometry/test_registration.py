@@ -5,7 +5,7 @@ import torch
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.geometry import bspline, grids, jacobian
 from neuro4d_lib.geometry.deformation import exponentiate
-from neuro4d_lib.geometry.registration import register
+from neuro4d_lib.geometry.registration import register, register_group
 from neuro4d_lib.geometry.spaces import Grid
 
 SPACING_MM, FACTOR = 4.0, 2
@@ -153,3 +153,46 @@ class TestRegister:
         images = {"fixed": texture(), "moving": texture(), "lattice": LATTICE}
         with pytest.raises(InputError, match=message):
             register(**(images | change))
+
+
+@pytest.fixture(scope="module")
+def motions():
+    """Three motions that sum to zero: [3, 3, d, h, w], mm."""
+    drawn = torch.stack([random_control(2.5, seed) for seed in range(3)])
+    return drawn - drawn.mean(dim=0)
+
+
+@pytest.fixture(scope="module")
+def moved(motions):
+    return [texture(flow_mm(-motion)) for motion in motions]
+
+
+@pytest.fixture(scope="module")
+def found(moved):
+    return register_group(moved, lattice=LATTICE, iterations=(12, 8), regularization=1e-4)
+
+
+class TestRegisterGroup:
+    def test_finds_known_motions_of_three_images(self, motions, found):
+        for true, control in zip(motions, found, strict=True):
+            assert flow_mm(true)[INNER].square().sum(1).sqrt().mean() > 0.4
+            assert error_mm(control, true) < 0.1
+
+    def test_the_motions_sum_to_zero(self, found):
+        assert found.sum(dim=0).abs().max() < 1e-4 * found.abs().max()
+
+    def test_no_order_is_favored(self, moved, found):
+        order = [2, 0, 1]
+        again = register_group([moved[n] for n in order], lattice=LATTICE, iterations=(12, 8), regularization=1e-4)
+        assert (again - found[order]).abs().max() < 1e-3 * found.abs().max()
+
+    @pytest.mark.parametrize("similarity", ["lncc", "ssd"])
+    def test_equal_images_do_not_move(self, similarity):
+        images = [texture()] * 3
+        assert not register_group(images, lattice=LATTICE, similarity=similarity, iterations=(4, 4)).any()
+
+    def test_two_images_are_registered_as_a_pair_is(self, moved):
+        settings = {"lattice": LATTICE, "similarity": "ssd", "iterations": (12, 8), "regularization": 1e-4}
+        first, second = register_group(moved[:2], **settings)
+        pair = register(moved[0], moved[1], **settings)
+        assert (second - first - pair).abs().max() < 1e-4 * pair.abs().max()

@@ -20,25 +20,40 @@ class TestDifference:
     def test_the_slope_foretells_motion_and_gain(self):
         shift, log_gain = (0.05, -0.03, 0.04), 0.02
         fixed, moving = waves(shift) * torch.tensor(log_gain).exp(), waves()
-        residual, slope = difference(fixed, moving, torch.zeros_like(moving))
+        residuals, slope = difference(torch.cat([fixed, moving]), torch.zeros(2, 1, *SHAPE))
+        residual = residuals[1:] - residuals[:1]
         sought = torch.tensor([*shift, log_gain]).view(1, 4, 1, 1, 1)
         foretold = (slope * sought).sum(1, keepdim=True)
         assert torch.allclose(residual[INNER], foretold[INNER], atol=0.03 * foretold.abs().max())
 
     def test_the_gain_makes_the_images_equally_bright(self):
-        residual, _ = difference(1.1 * waves(), waves(), torch.full_like(waves(), 1.1).log())
-        assert residual.abs().max() < 1e-12
+        log_gain = torch.tensor([0.0, 1.1]).log1p().view(2, 1, 1, 1, 1).expand(2, 1, *SHAPE)
+        residuals, _ = difference(torch.cat([2.1 * waves(), waves()]), log_gain)
+        assert residuals.abs().max() < 1e-6
+
+    def test_many_images_are_compared_with_their_mean(self):
+        images = torch.cat([waves((0.1 * n, 0, 0)) for n in range(3)])
+        residuals, _ = difference(images, torch.zeros_like(images))
+        assert torch.allclose(residuals, images.mean(dim=0, keepdim=True) - images)
+
+    def test_equal_images_leave_exactly_nothing(self):
+        residuals, _ = difference(torch.cat([waves().float()] * 3), torch.zeros(3, 1, *SHAPE))
+        assert not residuals.any()
 
 
 class TestLocalDifference:
     @pytest.mark.parametrize("scale, offset", [(1.0, 0.0), (1.0, 5.0), (1.3, 5.0)])
     def test_brightness_and_contrast_hardly_count(self, scale, offset):
-        residual, _ = local_difference(waves() * scale + offset, waves(), torch.ones_like(waves()), 3.0)
+        pair = torch.cat([waves() * scale + offset, waves()])
+        residuals, _ = local_difference(pair, torch.ones_like(waves()), 3.0)
+        residual = residuals[1] - residuals[0]
         assert residual.abs().max() < (1e-6 if scale == 1 else 0.06)
 
     def test_the_slope_points_the_way_of_the_motion(self):
         shift = (0.05, -0.03, 0.04)
-        residual, slope = local_difference(waves(shift), waves(), torch.ones_like(waves()), 3.0)
+        pair = torch.cat([waves(shift), waves()])
+        residuals, slope = local_difference(pair, torch.ones_like(waves()), 3.0)
+        residual = residuals[1:] - residuals[:1]
         foretold = (slope * torch.tensor(shift).view(1, 3, 1, 1, 1)).sum(1, keepdim=True)
         alike = torch.corrcoef(torch.stack([residual[INNER].flatten(), foretold[INNER].flatten()]))[0, 1]
         assert alike > 0.9

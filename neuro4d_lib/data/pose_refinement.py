@@ -53,7 +53,9 @@ class PoseRefinement:
         best, least = pose, np.inf
         for step in range(steps + 1):
             warped = resample(ready.values, Grid(ready.grid.shape, np.linalg.inv(pose) @ ready.grid.affine), self.grid)
-            residual, slope = local_difference(self.fixed, _standardized(warped, self.mask), self.mask, self.window_vox)
+            pair = torch.cat([self.fixed, _standardized(warped, self.mask)])
+            from_mean, slope = local_difference(pair, self.mask, self.window_vox)
+            residual = from_mean[1:] - from_mean[:1]
             energy = float((self.mask * residual.square()).sum() / self.mask.sum())
             if energy >= least:
                 break

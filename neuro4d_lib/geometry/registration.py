@@ -1,17 +1,19 @@
-"""The motion between two scans: a stationary velocity field found by registration.
+"""The motion between two or more images of one brain: stationary velocity fields found by registration.
 
-The velocity v is a cubic B-spline with control points on a lattice; phi = exp(v) makes moving o phi look like fixed.
+Every image n has a velocity v_n, a cubic B-spline with control points on a lattice. Their sum is zero, and all images
+n o exp(v_n) look like their mean: they meet in the middle. None is favored, which would bias the change that is measured
+(Reuter et al., 2012, doi:10.1016/j.neuroimage.2012.02.084), and exchanging images exchanges their motions.
 
-Both images are warped half way, fixed by exp(-v/2) and moving by exp(v/2): neither is favored, which would bias the
-change that is measured (Reuter et al., 2010, doi:10.1016/j.neuroimage.2010.07.020), and exchanging them turns v round.
-Where they meet they are compared, and v follows by Gauss-Newton steps with the mean of the two gradients (Vercauteren
-et al., 2009, doi:10.1016/j.neuroimage.2008.10.040), held smooth by an energy of its third derivatives.
+The images are compared with their mean, and the v_n follow by Gauss-Newton steps with its gradient (for two images,
+Vercauteren et al., 2009, doi:10.1016/j.neuroimage.2008.10.040), held smooth by an energy of their third derivatives. As
+all images share the gradient and the velocities sum to zero, the steps of N images are those of N - 1 orthonormal
+contrasts between them, each on its own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -36,7 +38,7 @@ REGULARIZATION: dict[Similarity, float] = {"lncc": 1e-2, "ssd": 3e-4}
 # Energy of the second derivatives of the log gain, which is smooth by nature; its size is a part, not mm.
 GAIN_STIFFNESS = 1.0
 SMALLEST_WINDOW_VOX = 1.5
-LONGEST_STEP_VOX = 2.0
+LONGEST_STEP_VOX = 1.0
 SOLVER_STEPS = 12
 # Steps end when the energy falls by less than this part of it.
 SMALLEST_GAIN = 2e-3
@@ -44,11 +46,16 @@ SMALLEST_GAIN = 2e-3
 
 @dataclass(frozen=True)
 class _Level:
-    """The two images and the mask at one resolution: [1, 1, D, H, W] on the lattice refined by `factor`."""
+    """The images at one resolution, [N, 1, D, H, W] on the lattice refined by `factor`.
 
-    fixed: Tensor
-    moving: Tensor
+    Attributes:
+        mask: [1, 1, D, H, W], what counts.
+        mask_of: the image with which the mask moves; where None, it stays where the images meet.
+    """
+
+    images: Tensor
     mask: Tensor
+    mask_of: int | None
     factor: int
     voxel_mm: float
     window_vox: float
@@ -85,38 +92,57 @@ def register(
     Returns:
         Control points of v [3, d, h, w], mm. Its flow on the finest grid used does not fold.
     """
-    whole = _whole_level(fixed, moving, mask, lattice, window_mm)
-    if 2 ** (len(iterations) - 1) > whole.factor:
-        raise InputError(f"Images on the lattice refined by {whole.factor} do not have {len(iterations)} resolutions.")
-    control = whole.fixed.new_zeros(1, 4 if similarity == "ssd" else 3, *lattice.shape)
-    if initial is not None:
-        control[:, :3] = initial
-    if regularization is None:
-        regularization = REGULARIZATION[similarity]
-    level = whole
-    for number, steps in enumerate(iterations):
-        level = _coarsened(whole, 2**number)
-        start, end = number / len(iterations), (number + 1) / len(iterations)
-        control = _optimized(control, level, steps, regularization, part(progress, start, end))
-    progress(1.0, "Registering")
-    return _without_folds(control[:, :3], level)[0]
+    whole = _whole_level((fixed, moving), mask, 0, lattice, window_mm)
+    halves = None if initial is None else torch.stack([-initial / 2, initial / 2])
+    control, level = _optimized_coarse_to_fine(whole, halves, similarity, iterations, regularization, progress)
+    return _without_folds(control[1:, :3] - control[:1, :3], level)[0]
 
 
-def _whole_level(fixed: Tensor, moving: Tensor, mask: Tensor | None, lattice: Grid, window_mm: float) -> _Level:
-    factor = max((fixed.shape[2] - 1) // (lattice.shape[0] - 1), 1)
+@torch.no_grad()
+def register_group(
+    images: Sequence[Tensor],
+    mask: Tensor | None = None,
+    *,
+    lattice: Grid = LATTICE,
+    similarity: Similarity = "ssd",
+    iterations: tuple[int, ...] = (12, 8, 2),
+    regularization: float | None = None,
+    window_mm: float = 6.0,
+    progress: Progress = silent,
+) -> Tensor:
+    """The velocity fields that bring images of one brain together where their motions sum to zero.
+
+    Args:
+        images: two or more [1, 1, D, H, W]; otherwise see `register`.
+        mask: [1, 1, D, H, W], what counts, where the images meet.
+
+    Returns:
+        Control points [N, 3, d, h, w], mm: images[n] o exp(v_n) are alike. Their sum is zero but for rounding; no flow
+        on the finest grid used folds.
+    """
+    whole = _whole_level(images, mask, None, lattice, window_mm)
+    control, level = _optimized_coarse_to_fine(whole, None, similarity, iterations, regularization, progress)
+    return _without_folds(control[:, :3], level)
+
+
+def _whole_level(
+    images: Sequence[Tensor], mask: Tensor | None, mask_of: int | None, lattice: Grid, window_mm: float
+) -> _Level:
+    first = images[0]
+    factor = max((first.shape[2] - 1) // (lattice.shape[0] - 1), 1)
     expected = (1, 1, *lattice.refined(factor).shape)
-    if fixed.shape != expected or moving.shape != expected:
+    if any(image.shape != expected for image in images):
         raise InputError(
-            f"The images to register have the shapes {tuple(fixed.shape)} and {tuple(moving.shape)}; "
+            f"The images to register have the shapes {', '.join(str(tuple(image.shape)) for image in images)}; "
             f"expected a refinement of the lattice, such as {expected}."
         )
-    dtype = torch.promote_types(fixed.dtype, torch.float32)
-    mask = torch.ones_like(fixed, dtype=dtype) if mask is None else mask.to(dtype)
+    dtype = torch.promote_types(first.dtype, torch.float32)
+    mask = torch.ones_like(first, dtype=dtype) if mask is None else mask.to(dtype)
     if not mask.any():
         raise InputError("The mask of the registration is empty. Give one that covers the brain, or none.")
     voxel_mm = lattice.spacing_mm[0] / factor
-    fixed, moving = (_scaled(image.to(dtype), mask) for image in (fixed, moving))
-    return _Level(fixed, moving, mask, factor, voxel_mm, window_mm / voxel_mm)
+    scaled = torch.cat([_scaled(image.to(dtype), mask) for image in images])
+    return _Level(scaled, mask, mask_of, factor, voxel_mm, window_mm / voxel_mm)
 
 
 def _scaled(image: Tensor, mask: Tensor) -> Tensor:
@@ -133,15 +159,42 @@ def _coarsened(level: _Level, factor: int) -> _Level:
     stride = level.factor // factor
     if stride == 1:
         return level
-    fixed, moving, mask = (smooth(x, stride / 2, stride) for x in (level.fixed, level.moving, level.mask))
+    images, mask = (smooth(x, stride / 2, stride) for x in (level.images, level.mask))
     window_vox = max(level.window_vox / stride, SMALLEST_WINDOW_VOX)
-    return _Level(fixed, moving, mask, factor, level.voxel_mm * stride, window_vox)
+    return _Level(images, mask, level.mask_of, factor, level.voxel_mm * stride, window_vox)
+
+
+def _optimized_coarse_to_fine(
+    whole: _Level,
+    initial: Tensor | None,
+    similarity: Similarity,
+    iterations: tuple[int, ...],
+    regularization: float | None,
+    progress: Progress,
+) -> tuple[Tensor, _Level]:
+    """Control points [N, 3, d, h, w], for "ssd" [N, 4, ...] with the log gain of every image, and the finest level."""
+    if 2 ** (len(iterations) - 1) > whole.factor:
+        raise InputError(f"Images on the lattice refined by {whole.factor} do not have {len(iterations)} resolutions.")
+    lattice_shape = ((n - 1) // whole.factor + 1 for n in whole.images.shape[2:])
+    control = whole.images.new_zeros(len(whole.images), 4 if similarity == "ssd" else 3, *lattice_shape)
+    if initial is not None:
+        control[:, :3] = initial
+    if regularization is None:
+        regularization = REGULARIZATION[similarity]
+    level = whole
+    for number, steps in enumerate(iterations):
+        level = _coarsened(whole, 2**number)
+        start, end = number / len(iterations), (number + 1) / len(iterations)
+        control = _optimized(control, level, steps, regularization, part(progress, start, end))
+    progress(1.0, "Registering")
+    return control, level
 
 
 def _optimized(control: Tensor, level: _Level, steps: int, regularization: float, progress: Progress) -> Tensor:
     """Gauss-Newton steps; one that makes things worse is halved until it does not."""
     best, least_energy = control, math.inf
     stiffness = _stiffness(control, regularization)
+    contrasts = _contrasts(control)
     voxels = 1 / level.factor**3  # in cells of the lattice
     for step in range(steps + 1):
         progress(step / (steps + 1), "Registering")
@@ -160,36 +213,58 @@ def _optimized(control: Tensor, level: _Level, steps: int, regularization: float
             along = (slope * bspline.refine(x, level.factor)).sum(dim=1, keepdim=True)
             return bspline.refine_adjoint(weighted * along, level.factor) + _in_waves(x, stiffness)
 
-        target = bspline.refine_adjoint(weighted * residual, level.factor) - force
+        target = bspline.refine_adjoint(weighted * _mixed(contrasts, residual), level.factor) - _mixed(contrasts, force)
         typical = (slope * weighted).sum(dim=(0, 2, 3, 4)).view(-1, 1, 1, 1) / (voxels * mask.sum())
-        change = _conjugate_gradient(curvature, target, 1 / (typical + stiffness))
+        change = _mixed(contrasts.T, _conjugate_gradient(curvature, target, 1 / (typical + stiffness)))
         longest_mm = float(change[:, :3].square().sum(dim=1).max().sqrt())
         control = best + change * min(1.0, LONGEST_STEP_VOX * level.voxel_mm / max(longest_mm, 1e-12))
     return best
 
 
 def _compared(control: Tensor, level: _Level) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the images meet: residual [1, 1, ...], its slope [1, 3 or 4, ...] per mm (and log gain), and the mask."""
+    """Where the images meet: residuals [N, 1, ...], slope of all [1, 3 or 4, ...] per mm (and log gain), the mask."""
     field = bspline.refine(control, level.factor)
-    half_vox = field[:, :3] / (2 * level.voxel_mm)
-    backward = exponentiate(-half_vox)
-    fixed, mask = warp(level.fixed, backward), warp(level.mask, backward)
-    moving = warp(level.moving, exponentiate(half_vox))
+    warped, mask = torch.empty_like(level.images), level.mask
+    for n, velocity_mm in enumerate(field[:, :3]):
+        displacement_vox = exponentiate(velocity_mm[None] / level.voxel_mm)
+        warped[n] = warp(level.images[n : n + 1], displacement_vox)[0]
+        if n == level.mask_of:
+            mask = warp(level.mask, displacement_vox)
     if control.shape[1] == 4:
-        residual, slope = difference(fixed, moving, field[:, 3:])
+        residual, slope = difference(warped, field[:, 3:])
     else:
-        residual, slope = local_difference(fixed, moving, mask, level.window_vox)
+        residual, slope = local_difference(warped, mask, level.window_vox)
     slope[:, :3] /= level.voxel_mm
     return residual, slope, mask
 
 
+def _contrasts(control: Tensor) -> Tensor:
+    """Orthonormal differences between N images that sum to zero (Helmert): [N - 1, N]."""
+    count = len(control)
+    matrix = torch.zeros(count - 1, count, dtype=control.dtype, device=control.device)
+    for row in range(1, count):
+        matrix[row - 1, :row] = -1 / math.sqrt(row * (row + 1))
+        matrix[row - 1, row] = math.sqrt(row / (row + 1))
+    return matrix
+
+
+def _mixed(matrix: Tensor, fields: Tensor) -> Tensor:
+    """Linear combinations of images or fields [N, ...]: [rows of the matrix, ...]."""
+    return (matrix @ fields.flatten(1)).unflatten(1, fields.shape[1:])
+
+
 def _without_folds(control: Tensor, level: _Level) -> Tensor:
-    """The field, smoothed just as far as it takes for its flow not to fold."""
+    """The fields [N, 3, d, h, w], all smoothed just as far as it takes for no flow to fold."""
     smoothed, weight = control, 1e-3
-    while count_fold_failures(exponentiate(bspline.refine(smoothed, level.factor) / level.voxel_mm)).failed:
+    while any(_folds(velocity_mm, level) for velocity_mm in smoothed):
         smoothed = _in_waves(control, 1 / (1 + _stiffness(control, weight)))
         weight *= 4
     return smoothed
+
+
+def _folds(velocity_mm: Tensor, level: _Level) -> bool:
+    velocity_vox = bspline.refine(velocity_mm[None], level.factor) / level.voxel_mm
+    return count_fold_failures(exponentiate(velocity_vox)).failed > 0
 
 
 def _conjugate_gradient(apply: Callable[[Tensor], Tensor], target: Tensor, preconditioner: Tensor) -> Tensor:

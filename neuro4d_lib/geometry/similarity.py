@@ -1,7 +1,7 @@
-"""How two images differ where they should be alike, and how that changes with motion and brightness.
+"""How images differ where they should be alike, and how that changes with motion and brightness.
 
-Every measure is a weighted sum of squares of a residual that is linear, nearly, in what is sought:
-residual(v + dv) = residual(v) - slope . dv. That is all a Gauss-Newton step needs.
+Every measure is a weighted sum of squares of residuals, each of one image against the mean of all, that are linear,
+nearly, in what is sought: residual(v + dv) = residual(v) - slope . dv. That is all a Gauss-Newton step needs.
 """
 
 from __future__ import annotations
@@ -18,47 +18,54 @@ from neuro4d_lib.geometry.separable import along_axes
 NOISE_CONTRAST = 0.15
 
 
-def local_difference(fixed: Tensor, moving: Tensor, mask: Tensor, window_vox: float) -> tuple[Tensor, Tensor]:
-    """The difference after local normalization to mean 0 and variance 1, whose square is 2 - 2 LNCC.
+def local_difference(images: Tensor, mask: Tensor, window_vox: float) -> tuple[Tensor, Tensor]:
+    """The difference from the mean after local normalization to mean 0 and variance 1.
 
-    Blind to contrast and brightness. Avants et al., 2008, doi:10.1016/j.media.2007.06.004.
+    Blind to contrast and brightness. Of two images, the sum of the squares is 1 - LNCC. Avants et al., 2008,
+    doi:10.1016/j.media.2007.06.004.
 
     Args:
-        fixed, moving: [1, 1, D, H, W], of about unit contrast.
+        images: [N, 1, D, H, W], of about unit contrast.
         mask: [1, 1, D, H, W], what counts in the normalization.
         window_vox: standard deviation of its Gaussian window.
 
     Returns:
-        Residual [1, 1, D, H, W], and its slope [1, 3, D, H, W] per voxel of motion between the images.
+        Residuals [N, 1, D, H, W], and their common slope [1, 3, D, H, W] per voxel of motion of one image.
     """
     density = smooth(mask, window_vox).clamp_min(1e-3)
     normalized, slopes = [], []
-    for image in (fixed, moving):
+    for image in images.split(1):
         mean = smooth(image * mask, window_vox) / density
         variance = smooth(image.square() * mask, window_vox) / density - mean.square()
         deviation = (variance.clamp_min(0) + NOISE_CONTRAST**2).sqrt()
         normalized.append((image - mean) / deviation)
         slopes.append(derivatives(image)[:, 0] / deviation)
-    return normalized[0] - normalized[1], (slopes[0] + slopes[1]) / 2
+    return _from_mean(torch.cat(normalized)), torch.stack(slopes).mean(dim=0)
 
 
-def difference(fixed: Tensor, moving: Tensor, log_gain: Tensor) -> tuple[Tensor, Tensor]:
-    """The plain difference once the images are equally bright.
+def difference(images: Tensor, log_gain: Tensor) -> tuple[Tensor, Tensor]:
+    """The plain difference from the mean once the images are equally bright.
 
-    The gain, moving to fixed, is sought together with the motion, because a difference of coil sensitivity would
-    otherwise be taken for motion. Lewis and Fox, 2004, NeuroImage 23:75; Ashburner and Ridgway, 2013,
+    The gain of every image is sought together with the motion, because a difference of coil sensitivity would otherwise
+    be taken for motion. Lewis and Fox, 2004, NeuroImage 23:75; Ashburner and Ridgway, 2013,
     doi:10.3389/fnins.2012.00197.
 
     Args:
-        fixed, moving: [1, 1, D, H, W].
-        log_gain: [1, 1, D, H, W].
+        images: [N, 1, D, H, W].
+        log_gain: [N, 1, D, H, W].
 
     Returns:
-        Residual [1, 1, D, H, W], and its slope [1, 4, D, H, W] per voxel of motion and per unit of log gain.
+        Residuals [N, 1, D, H, W], and their common slope [1, 4, D, H, W] per voxel of motion and per unit of log gain.
     """
-    fixed, moving = fixed * (-log_gain / 2).exp(), moving * (log_gain / 2).exp()
-    mean = (fixed + moving) / 2
-    return fixed - moving, torch.cat([derivatives(mean)[:, 0], mean], dim=1)
+    images = images * log_gain.exp()
+    mean = images.mean(dim=0, keepdim=True)
+    return _from_mean(images), torch.cat([derivatives(mean)[:, 0], mean], dim=1)
+
+
+def _from_mean(images: Tensor) -> Tensor:
+    """What is left of each image, from the mean of all to the image: the mean minus the image, [N, 1, D, H, W]."""
+    # From the pairs, not from the mean: the mean of equal numbers may be another by rounding.
+    return torch.stack([(images - image).mean(dim=0) for image in images])
 
 
 def smooth(image: Tensor, sigma_vox: float, stride: int = 1) -> Tensor:
