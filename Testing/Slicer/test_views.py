@@ -30,9 +30,12 @@ def backgrounds(scene):
 
 
 @pytest.fixture
-def looking(panel, head, scene):
+def looking(panel, head, scene, monkeypatch):
     """A person who looks at two scans over each other, somewhere off the middle, and forecasts a third."""
     import slicer
+    from Neuro4DForecastLib import Logic
+
+    monkeypatch.setattr(Logic, "SLICE_SECONDS", 0.001)  # one step of loading at a time, however small the volume
 
     scan = head("scan", shape=(64, 64, 64))
     slicer.util.setSliceViewerLayers(background=head("back"), foreground=head("fore"), foregroundOpacity=0.3)
