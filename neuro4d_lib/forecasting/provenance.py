@@ -82,7 +82,15 @@ def record(forecast: Forecast, outputs: Mapping[str, str], seconds: Mapping[str,
 
 
 def peak_memory_bytes() -> int | None:
-    """The most memory that this process has held; None where the system does not tell (Windows)."""
+    """The most memory that this process has held; None where the system does not tell (Windows).
+
+    Linux keeps `ru_maxrss` when a process becomes another program: a worker would report what Slicer held as its own.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        fields = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8", errors="replace").splitlines())
+        if "VmHWM" in fields:
+            return int(fields["VmHWM"].split()[0]) * 1024
     try:
         import resource
     except ImportError:
