@@ -54,14 +54,18 @@ class EarlierScans:
         self.addButton.setEnabled(len(self.rows) < MOST)
         return row
 
-    def setScan(self, scan) -> None:
-        if scan is not self._scan:
-            self._scan = scan
-            for row in self.rows:
-                self._date(row)
+    def setScan(self, scan) -> bool:
+        """The scan that the years count from; whether that filled in dates."""
+        if scan is self._scan:
+            return False
+        self._scan, before = scan, self.texts()
+        for row in self.rows:
+            self._date(row)
+        return self.texts() != before
 
-    def setVolumes(self, volumes: list, texts: list[str]) -> None:
-        self._quiet = True
+    def setVolumes(self, volumes: list, texts: list[str], scan=None) -> None:
+        """Rows as they were saved, with the years as they were entered."""
+        self._quiet, self._scan = True, scan
         for row in list(self.rows):
             self._remove(row)
         for volume, text in zip(volumes, texts, strict=False):
@@ -75,6 +79,9 @@ class EarlierScans:
 
     def texts(self) -> list[str]:
         return [row.years.text for row in self.rows if row.selector.currentNode() is not None]
+
+    def selectors(self) -> list:
+        return [row.selector for row in self.rows]
 
     def _rowChanged(self, row) -> None:
         if row is not None and not self._quiet:

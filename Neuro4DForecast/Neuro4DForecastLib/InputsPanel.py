@@ -48,8 +48,10 @@ class InputsPanel:
         self._node = node
         self.earlierScans.setVolumes([], [])
         if node is not None:
-            self.earlierScans.setVolumes(list(node.earlierScans), list(node.earlierYears))
+            self.earlierScans.setVolumes(list(node.earlierScans), list(node.earlierYears), node.scan)
             self._preselect()
+            self._showOthers()
+            self._showDevices()
 
     def refresh(self) -> None:
         """On entering the module: a scan to begin with, what processors are free."""
@@ -91,12 +93,14 @@ class InputsPanel:
             return
         self._updating = True
         try:
+            self._hideForecasts()
+            if self.earlierScans.setScan(self._node.scan):
+                self._node.earlierYears = self.earlierScans.texts()
             self.problems = self._find()
             for field in FIELDS:
                 label = getattr(self.ui, f"{field}Problem")
                 label.text = self.problems.get(field, "")
                 label.visible = field in self.problems
-            self.earlierScans.setScan(self._node.scan)
             self._showModel()
         finally:
             self._updating = False
@@ -160,8 +164,29 @@ class InputsPanel:
         self._node.earlierYears = self.earlierScans.texts()
         self.update()
 
+    def _hideForecasts(self) -> None:
+        """A forecast is neither a scan nor another image of the head: its volumes are not offered."""
+        found = Nodes.forecastVolumes()
+        ui = self.ui
+        single = (ui.scanSelector, ui.segmentationSelector, *self.earlierScans.selectors())
+        for selector in (*single, ui.otherVolumesSelector):
+            offered = selector.sortFilterProxyModel()
+            if list(offered.hiddenNodeIDs) != found:
+                offered.hiddenNodeIDs = found
+
+    def _showOthers(self) -> None:
+        """Tick the volumes of an opened scene."""
+        selector, wanted = self.ui.otherVolumesSelector, list(self._node.otherVolumes)
+        self._updating = True
+        try:
+            for volume in [*selector.checkedNodes(), *selector.uncheckedNodes()]:
+                selector.setCheckState(volume, qt.Qt.Checked if volume in wanted else qt.Qt.Unchecked)
+        finally:
+            self._updating = False
+
     def _othersChanged(self) -> None:
-        if self._node is not None and not self._updating:
+        opening = slicer.mrmlScene.IsBatchProcessing()  # a list that fills up is not a choice
+        if self._node is not None and not self._updating and not opening:
             self._node.otherVolumes = list(self.ui.otherVolumesSelector.checkedNodes())
 
     # model

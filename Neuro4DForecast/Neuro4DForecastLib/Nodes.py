@@ -10,6 +10,8 @@ from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_nump
 
 from Neuro4DForecastLib.Problem import Problem
 
+RUN = "Neuro4D.Run"  # on every node of a forecast: which one
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -65,6 +67,8 @@ def problemWith(node, field: str = "scan") -> str | None:
     if node is None:
         return "Choose a scan: a T1-weighted brain volume." if field == "scan" else "A volume is missing."
     name = f"“{node.GetName()}”"
+    if node.GetAttribute(RUN):
+        return f"{name} is part of a forecast. Choose the scan that the forecast was made from, or another one."
     if not node.IsA("vtkMRMLScalarVolumeNode"):
         return f"{name} is not a volume."
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
@@ -99,6 +103,14 @@ def problemWith(node, field: str = "scan") -> str | None:
     return None
 
 
+def forecastVolumes() -> list[str]:
+    """IDs of the volumes and label maps that belong to forecasts: nothing to forecast from."""
+    scene = slicer.mrmlScene
+    count = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    volumes = (scene.GetNthNodeByClass(index, "vtkMRMLScalarVolumeNode") for index in range(count))
+    return [volume.GetID() for volume in volumes if volume.GetAttribute(RUN)]
+
+
 def snapshot(node, field: str = "scan") -> Snapshot:
     """A copy of the voxels and of how they are shown; raises a Problem if the node cannot be used."""
     sentence = problemWith(node, field)
@@ -125,6 +137,8 @@ def problemWithLabels(node) -> str | None:
     if node is None:
         return None
     name, other = f"“{node.GetName()}”", "Choose another segmentation, or none."
+    if node.GetAttribute(RUN):
+        return f"{name} is part of a forecast. {other}"
     if not node.IsA("vtkMRMLLabelMapVolumeNode"):
         return None if node.GetSegmentation().GetNumberOfSegments() else f"{name} has no segments. {other}"
     image = node.GetImageData()

@@ -29,7 +29,6 @@ class Neuro4DForecastParameterNode:
     model: str = ""
     device: str = "auto"
     movingVolume: bool = False
-    lastRun: str = ""
 
 
 def request(node: Neuro4DForecastParameterNode) -> Entries.Request:

@@ -13,7 +13,7 @@ import vtk
 from Neuro4DForecastLib import Colors, FourD, Nodes, Removal, Views, VolumesTable
 from Neuro4DForecastLib.Problem import Problem
 
-RUN, ROLE, SCAN = "Neuro4D.Run", "Neuro4D.Role", "Neuro4D.Scan"
+RUN, ROLE, SCAN = Nodes.RUN, "Neuro4D.Role", "Neuro4D.Scan"
 INDEX_NAME, INDEX_UNIT = "time", FourD.YEAR
 FRAMES_PER_SECOND = 3
 NOTE = "Simulated future. Research use only."
@@ -30,9 +30,16 @@ class Run:
     warnings: list[str] = field(default_factory=list)
 
     def nodes(self) -> list:
+        """Nodes of this run; not a copy that a person made of one of its frames to keep it."""
         scene = slicer.mrmlScene
         every = (scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes()))
-        return [node for node in every if node.GetAttribute(RUN) == self.identifier]
+        marked = [node for node in every if node.GetAttribute(RUN) == self.identifier]
+        browsers = [node for node in marked if node.IsA("vtkMRMLSequenceBrowserNode")]
+        return [
+            node
+            for node in marked
+            if node.GetAttribute(ROLE) != "proxy" or any(browser.IsProxyNodeID(node.GetID()) for browser in browsers)
+        ]
 
     def node(self, role: str):
         return next((node for node in self.nodes() if node.GetAttribute(ROLE) == role), None)
@@ -55,9 +62,9 @@ class Run:
         master = self.browser.GetMasterSequenceNode()
         return [float(master.GetNthIndexValue(i)) for i in range(master.GetNumberOfDataNodes())]
 
-    def remove(self) -> None:
-        """Take everything of this run out of the scene; views that showed it show the scan again."""
-        nodes = self.nodes()
+    def remove(self, others: tuple = ()) -> None:
+        """Take everything of this run, and `others`, out of the scene; views that showed it show the scan again."""
+        nodes = list(dict.fromkeys([*self.nodes(), *others]))
         Views.replace(nodes, self.browser.GetNodeReference(SCAN) if self.browser else None)
         Removal.remove(nodes, RUN, self.identifier)
 
@@ -87,6 +94,7 @@ class Importer:
         self.years = [float(year) for year in self.facts["years"]]
         self.run.warnings = [str(warning) for warning in self.facts.get("warnings", [])]
         self.shown = False
+        self._kept: list = []
 
     def _facts(self) -> dict:
         try:
@@ -104,7 +112,7 @@ class Importer:
         try:
             yield from self._steps()
         except BaseException:
-            self.run.remove()
+            self.run.remove(tuple(self._kept))
             views.restore()
             raise
 
@@ -150,6 +158,7 @@ class Importer:
 
     def keep(self, node, role: str):
         """Mark a node as part of the run, with its provenance, and put it into the folder."""
+        self._kept.append(node)
         node.SetAttribute(RUN, self.run.identifier)
         node.SetAttribute(ROLE, role)
         for name, value in self.provenance().items():

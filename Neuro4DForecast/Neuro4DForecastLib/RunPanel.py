@@ -105,7 +105,7 @@ class RunPanel:
             self._say("Canceled. Scene and disk are as they were.")
         else:
             self._fail(job.problem)
-        self.update()
+        self.inputs.update()
 
     def _succeeded(self, job: Job) -> None:
         device = job.facts.get("device")

@@ -111,6 +111,20 @@ class TestScanDates:
         assert float(row.years.text) == pytest.approx(3, abs=0.01)
         assert row.source.text == "from DICOM"
 
+    def test_the_years_follow_the_scan_whichever_is_chosen_first(self, panel, scene, tmp_path):
+        first, second, third = (
+            self.volume(scene, self.bids(tmp_path, f"ses-{year}", f"{year}-01-01", "sidecar"), f"{year}")
+            for year in (2020, 2021, 2023)
+        )
+        row = panel.inputs.earlierScans.add()
+        row.selector.setCurrentNode(first)
+        for scan, years in ((second, 1), (third, 3)):
+            panel.ui.scanSelector.setCurrentNode(scan)
+            ((volume, before),) = panel.inputs.volumes()["earlier"]
+            assert volume is first and before == pytest.approx(years, abs=0.01)
+            assert "earlierScans" not in panel.inputs.problems
+            assert float(row.years.text) == before
+
     def test_nothing_known_is_left_to_the_person(self, panel, head):
         panel.ui.scanSelector.setCurrentNode(head("scan"))
         row = panel.inputs.earlierScans.add()

@@ -18,6 +18,12 @@ def run(logic, scan):
     return logic.forecast(scan, years=[1, 2, 3, 5], age=74, sex="F", diagnosis="MCI", seed=4)
 
 
+def logic_request():
+    from Neuro4DForecastLib import Entries
+
+    return Entries.Request(years=(1.0,))
+
+
 class TestNodes:
     def test_the_sequence_is_named_in_years(self, run):
         assert (run.sequence.GetIndexName(), run.sequence.GetIndexUnit()) == ("time", "year")
@@ -52,6 +58,28 @@ class TestNodes:
         for role in ("frames", "change", "uncertainty", "transform", "volumes", "chart", "browser", "report"):
             item = hierarchy.GetItemByDataNode(run.node(role))
             assert item and hierarchy.GetItemParent(item) == run.folderItem, role
+        for role in ("frames", "change", "uncertainty", "transform"):
+            assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(run.proxy(role))) == run.folderItem, role
+
+    def test_the_scans_own_folder_may_have_gone_meanwhile(self, logic, scan, scene):
+        """The run's folder lies beside the scan; without the patient's folder it lies at the top."""
+        import slicer
+
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+        parents = []
+        for removed in (False, True):
+            patient = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), "patient")
+            hierarchy.SetItemParent(hierarchy.GetItemByDataNode(scan) or hierarchy.CreateItem(patient, scan), patient)
+            job = logic.start(logic_request(), scan)
+            if removed:
+                hierarchy.RemoveItem(patient, False, False)
+            while job.active:
+                job.poll()
+                time.sleep(0.002)
+            assert job.result is not None, job.problem
+            parents.append(hierarchy.GetItemParent(job.result.folderItem) == patient)
+        assert parents == [True, False]
+        assert hierarchy.GetItemParent(job.result.folderItem) == hierarchy.GetSceneItemID()
 
     def test_one_button_removes_all_of_it(self, panel, head, wait, scene):
         nodes = lambda: {scene.GetNthNode(i).GetID() for i in range(scene.GetNumberOfNodes())}  # noqa: E731
@@ -68,6 +96,20 @@ class TestNodes:
 
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
         assert hierarchy.GetItemByName("head forecast") == 0
+
+    def test_a_copy_that_a_person_made_of_a_frame_stays(self, run, scene):
+        import slicer
+
+        copy = slicer.vtkMRMLScalarVolumeNode()
+        copy.Copy(run.proxy("frames"))  # with its attributes, as "Clone" does
+        scene.AddNode(copy)
+        loaded = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "loaded back")
+        loaded.SetDataNodeAtValue(run.proxy("frames"), "0")
+        browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "of it")
+        browser.SetAndObserveMasterSequenceNodeID(loaded.GetID())
+        run.remove()
+        assert scene.IsNodePresent(copy) and scene.IsNodePresent(browser.GetProxyNode(loaded))
+        assert scene.GetNumberOfNodesByClass("vtkMRMLSequenceNode") == 1
 
     def test_two_runs_stay_apart(self, logic, scan, run):
         from Neuro4DForecastLib import Results

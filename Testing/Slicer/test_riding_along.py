@@ -135,3 +135,49 @@ def test_a_time_point_of_a_sequence_is_a_scan_like_any_other(panel, head, scene,
     run = panel.playback.run
     assert np.array_equal(Nodes.arrayOf(run.sequence.GetNthDataNode(0)), arrays[1])
     assert browser.GetSelectedItemNumber() == 2
+
+
+def test_volumes_of_a_forecast_are_not_offered_for_the_next(panel, scan, head, labels, scene, wait):
+    from Neuro4DForecastLib import Nodes
+    from Neuro4DForecastLib.Problem import Problem
+
+    head("FLAIR", "oblique")
+    panel.ui.segmentationSelector.setCurrentNode(label_map(scene, labels, Nodes.matrixOf(scan)))
+    panel.inputs.earlierScans.addButton.click()
+    run = finished(panel, wait, "1")
+    earlier = panel.inputs.earlierScans.rows[0].selector
+    for selector in (panel.ui.scanSelector, panel.ui.otherVolumesSelector, earlier):
+        assert {node.GetName() for node in selector.nodes()} == {"Scan", "FLAIR"}
+    assert [node.GetName() for node in panel.ui.segmentationSelector.nodes()] == ["labels"]
+    assert panel.ui.scanSelector.currentNode() is scan
+    with pytest.raises(Problem, match="part of a forecast"):
+        panel.logic.forecast(run.proxy("frames"), [1])
+    with pytest.raises(Problem, match="part of a forecast"):
+        panel.logic.forecast(scan, [1], segmentation=run.proxy("segmentation"))
+
+
+def test_choices_come_back_with_the_scene(panel, scan, head, application, tmp_path):
+    """What rides along is seen to be ticked, or it would ride along unasked."""
+    import qt
+    import slicer
+    from stand_in.application import new_scene
+
+    flair, earlier = head("FLAIR", "oblique"), head("earlier", "oblique")
+    panel.ui.otherVolumesSelector.setCheckState(flair, qt.Qt.Checked)
+    panel.inputs.earlierScans.addButton.click()
+    panel.inputs.earlierScans.rows[0].selector.setCurrentNode(earlier)
+    panel.inputs.earlierScans.rows[0].years.text = "2.5"
+    panel.ui.deviceCombo.setCurrentIndex(1)
+    panel.ui.deviceCombo.activated.emit(1)
+    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "s.mrb"), None)
+    slicer.mrmlScene.Clear(0)
+    assert panel.ui.otherVolumesSelector.checkedNodes() == [] and panel.ui.deviceCombo.currentIndex == 0
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "s.mrb"), True, slicer.vtkMRMLMessageCollection())
+    assert panel.ui.scanSelector.currentNode().GetName() == "Scan"
+    assert [node.GetName() for node in panel.ui.otherVolumesSelector.checkedNodes()] == ["FLAIR"]
+    assert [node.GetName() for node in panel.inputs.volumes()["others"]] == ["FLAIR"]
+    assert panel.ui.deviceCombo.currentText.startswith("CPU")
+    ((volume, years),) = panel.inputs.volumes()["earlier"]
+    assert (volume.GetName(), years) == ("earlier", 2.5)
+    panel.setParameterNode(None)
+    new_scene(application)

@@ -28,6 +28,19 @@ class qMRMLWidget(SceneWidget):
         self.isEntered = False
 
 
+class NodeFilter:
+    """What qMRMLSortFilterProxyModel hides beside what the node types leave out."""
+
+    def __init__(self, changed):
+        self._hidden, self._changed = [], changed
+
+    def _set_hidden(self, identifiers):
+        self._hidden = list(identifiers)
+        self._changed()
+
+    hiddenNodeIDs = property(lambda self: list(self._hidden), _set_hidden)
+
+
 class NodeList(SceneWidget):
     """Keeps a list of the scene's nodes of some classes; subclasses show it."""
 
@@ -38,6 +51,10 @@ class NodeList(SceneWidget):
         self._observations = []
         self._hidden_children = False
         self._flags = {}
+        self._filter = NodeFilter(self.refresh)
+
+    def sortFilterProxyModel(self):
+        return self._filter
 
     def setMRMLScene(self, scene):
         for observed, tag in self._observations:
@@ -59,6 +76,8 @@ class NodeList(SceneWidget):
         for index in range(self._scene.GetNumberOfNodes()):
             node = self._scene.GetNthNode(index)
             if node.GetHideFromEditors() or not any(node.IsA(name) for name in self._types):
+                continue
+            if node.GetID() in self._filter.hiddenNodeIDs:
                 continue
             if self._hidden_children and node.GetClassName() not in self._types:
                 continue
@@ -177,6 +196,9 @@ class qMRMLCheckableNodeComboBox(NodeList):
 
     def checkedNodes(self):
         return [node for node in self.nodes() if node.GetID() in self._checked]
+
+    def uncheckedNodes(self):
+        return [node for node in self.nodes() if node.GetID() not in self._checked]
 
     def setCheckState(self, node, state):
         (self._checked.add if state == QtCore.Qt.Checked else self._checked.discard)(node.GetID())
