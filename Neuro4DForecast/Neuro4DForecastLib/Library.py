@@ -30,11 +30,13 @@ def workerEnvironment(temporary: Path, device: str) -> dict[str, str]:
     Args:
         device: auto, cpu or cuda:N, the only graphics card that the worker sees.
     """
-    paths = [str(libraryParent()), os.environ.get("PYTHONPATH", "")]
+    paths = [str(libraryParent()), str(MODULE_FOLDER), os.environ.get("PYTHONPATH", "")]
     environment = {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
-    elif ":" in device:
+    else:
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the driver's own order, by which the panel counts
+    if ":" in device:
         environment["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2]
     return environment

@@ -1,9 +1,9 @@
 """A forecast from start to end: nodes -> files -> the command line in its own process -> nodes. No widget."""
 
 import enum
+import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,18 @@ from pathlib import Path
 import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from Neuro4DForecastLib import Dependencies, Entries, Failures, Library, Machine, Models, Nodes, Parameters, Results
+from Neuro4DForecastLib import (
+    Dependencies,
+    Entries,
+    Failures,
+    Library,
+    Machine,
+    Models,
+    Nodes,
+    Parameters,
+    Results,
+    RunFolder,
+)
 from Neuro4DForecastLib.BackgroundRun import BackgroundRun, State
 from Neuro4DForecastLib.Problem import Problem, withNames
 
@@ -165,24 +176,18 @@ class Job:
             self.result = None
         self.seconds = time.monotonic() - self.startedAt
         self.log = self._run.log()
-        removeFolder(self.folder)
+        RunFolder.remove(self.folder)
         self.onEnd(self)
-
-
-def removeFolder(folder: Path, seconds: float = 1.0) -> None:
-    """Delete a run's folder; Windows may need a moment until the killed process lets go of its files."""
-    until = time.monotonic() + seconds
-    while folder.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        if time.monotonic() > until:
-            return
-        if folder.exists():
-            time.sleep(0.02)
 
 
 def pythonProgram() -> str:
     """Slicer's own Python, which knows where Slicer's libraries lie; elsewhere the Python that runs this."""
     return shutil.which("PythonSlicer") or sys.executable
+
+
+def workerCommand() -> list[str]:
+    """The command line that ends with this Slicer."""
+    return [pythonProgram(), "-m", "Neuro4DForecastLib.Worker", str(os.getpid())]
 
 
 class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
@@ -198,7 +203,7 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         self.job: Job | None = None
-        self.worker = [pythonProgram(), "-m", "neuro4d_lib"]
+        self.worker = workerCommand()
 
     def getParameterNode(self):
         return Parameters.Neuro4DForecastParameterNode(super().getParameterNode())
@@ -276,12 +281,12 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
     def _newFolder(self, scan: Nodes.Snapshot, request: Entries.Request) -> Path:
         base = slicer.app.temporaryPath
         try:
-            folder = Path(tempfile.mkdtemp(prefix="n4d-", dir=base))
+            folder = RunFolder.make(base)
         except OSError as error:
             raise Problem(f"{Failures.KNOWN['notWritable'][1]} (It is {base}.)", kind="notWritable") from error
         wanted = scan.array.size * 4 * (len(request.years) + 2) * 2
         if shutil.disk_usage(folder).free < wanted:
-            removeFolder(folder)
+            RunFolder.remove(folder)
             raise Problem(f"{Failures.KNOWN['noSpace'][1]} (About {wanted / 1e9:.1f} GB are needed.)", kind="noSpace")
         return folder
 

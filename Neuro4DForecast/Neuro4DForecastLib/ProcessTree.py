@@ -41,6 +41,23 @@ def parents() -> dict[int, int]:
     return {int(row[0]): int(row[1]) for row in rows if len(row) == 3 and not row[2].startswith("Z")}
 
 
+def alive(pid: int) -> bool:
+    """Whether there is a process with this id (one that has ended but was not asked for its end does not count)."""
+    if sys.platform != "win32":
+        return pid in parents()
+    import ctypes
+
+    synchronize, accessDenied, stillRunning = 0x100000, 5, 0x102
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+    handle = kernel.OpenProcess(synchronize, False, pid)
+    if not handle:
+        return ctypes.get_last_error() == accessDenied
+    try:
+        return kernel.WaitForSingleObject(handle, 0) == stillRunning
+    finally:
+        kernel.CloseHandle(handle)
+
+
 def descendants(pid: int) -> list[int]:
     """Living children, grandchildren and so on of a process."""
     table, found, wanted = parents(), [], [pid]

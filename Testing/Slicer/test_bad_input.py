@@ -281,6 +281,28 @@ class TestFolders:
         assert {path.name for path in folder.rglob("*")} <= {"Modell ü 头", "card.json", "weights.safetensors"}
 
 
+class TestLeftBehind:
+    """Folders of runs that neither Slicer nor the worker could remove, after a power cut."""
+
+    def test_only_those_of_a_slicer_that_is_gone_are_removed(self, panel, head, wait, application):
+        from Neuro4DForecastLib import RunFolder
+
+        base = Path(application.temporaryPath)
+        with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+            ended.wait()
+        for name, owner in (("n4d-gone", ended.pid), ("n4d-mine", "1"), ("n4d-making", ""), ("other", ended.pid)):
+            (base / name).mkdir()
+            (base / name / RunFolder.OWNER).write_text(str(owner))
+            (base / name / "scan.nii").write_bytes(b"a person")
+        (base / "n4d-stranger").mkdir()
+        panel.ui.scanSelector.setCurrentNode(head())
+        panel.ui.forecastButton.click()
+        wait(lambda: not panel.run.running)
+        assert panel.playback.run is not None, panel.ui.statusLabel.text
+        left = {path.name for path in base.iterdir()}
+        assert left == {"n4d-mine", "n4d-making", "n4d-stranger", "other"}
+
+
 class TestMeanwhile:
     def start(self, panel, head, fake_worker, behavior="slow"):
         fake_worker(behavior)

@@ -167,6 +167,9 @@ class TestMachine:
         from Neuro4DForecastLib import Library
 
         assert Library.workerEnvironment(tmp_path, "cuda:0")["CUDA_VISIBLE_DEVICES"] == "0"
+        assert (
+            Library.workerEnvironment(tmp_path, "cuda:0")["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+        )  # as the driver counts
         assert Library.workerEnvironment(tmp_path, "cpu")["CUDA_VISIBLE_DEVICES"] == "-1"
 
     def test_the_estimate_learns_from_this_machine(self, logic, head):

@@ -14,6 +14,14 @@ ROOT = Path(__file__).parent.parent.parent
 CARDS = sorted((ROOT / "neuro4d_lib" / "models").glob("*/card.json"))
 SCANS = [path for card in CARDS for path in sorted(card.parent.glob("*T1*.nii.gz"))]
 
+
+def worker():
+    """What the panel runs outside of tests."""
+    from Neuro4DForecastLib.Logic import workerCommand
+
+    return workerCommand()
+
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (CARDS and SCANS), reason="no model with a reference T1 is shipped yet"),
@@ -73,7 +81,7 @@ def same_voxels(run, folder):
 
 
 def test_the_panel_gives_the_voxels_of_the_command_line(command_line, scan, panel, wait):
-    panel.logic.worker = [sys.executable, "-m", "neuro4d_lib"]
+    panel.logic.worker = worker()
     panel.logic.getParameterNode().model = ""
     panel.ui.scanSelector.setCurrentNode(scan)
     for edit, text in (("ageEdit", "74"), ("yearsEdit", "2 5")):
@@ -92,7 +100,7 @@ def test_the_panel_gives_the_voxels_of_the_command_line(command_line, scan, pane
 def test_cancel_in_the_middle_of_the_work_leaves_no_process_and_no_file(scan, panel, wait, application):
     from Neuro4DForecastLib import ProcessTree
 
-    panel.logic.worker = [sys.executable, "-m", "neuro4d_lib"]
+    panel.logic.worker = worker()
     panel.logic.getParameterNode().model = ""
     panel.ui.scanSelector.setCurrentNode(scan)
     panel.ui.forecastButton.click()
@@ -107,8 +115,47 @@ def test_cancel_in_the_middle_of_the_work_leaves_no_process_and_no_file(scan, pa
     assert panel.playback.run is None
 
 
+CRASH = """
+import os, sys, time
+from pathlib import Path
+testing, module, scan, temporary = sys.argv[1:]
+sys.path[:0] = [testing]
+import stand_in
+from stand_in.application import load_module, open_panel
+app = stand_in.install(temporary)
+panel = open_panel(load_module(Path(module)))
+import slicer
+panel.ui.scanSelector.setCurrentNode(slicer.modules.volumes.logic().AddArchetypeVolume(scan, "scan", 0))
+panel.ui.forecastButton.click()
+said = panel.logic.job.folder / "events.jsonl"
+while panel.run.running and not (said.is_file() and said.stat().st_size):
+    app.processEvents()
+    time.sleep(0.01)
+print(panel.logic.job.pid, panel.logic.job.folder, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="looks at processes as Linux and macOS list them")
+def test_when_slicer_crashes_the_worker_ends_and_takes_its_files_along(file, application, tmp_path):
+    from Neuro4DForecastLib import ProcessTree
+
+    module = ROOT / "Neuro4DForecast" / "Neuro4DForecast.py"
+    (tmp_path / "Slicer").mkdir()
+    command = [sys.executable, "-W", "ignore", "-c", CRASH, Path(__file__).parent, module, file, tmp_path / "Slicer"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == -9, done.stderr[-2000:]
+    pid, folder = done.stdout.split()
+    assert Path(folder).parent == tmp_path / "Slicer"
+    until = time.monotonic() + 5
+    while (ProcessTree.alive(int(pid)) or Path(folder).exists()) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not ProcessTree.alive(int(pid))
+    assert [path.name for path in (tmp_path / "Slicer").iterdir() if path.name != "Slicer.ini"] == []
+
+
 def test_what_the_library_refuses_is_said_in_its_words_with_the_nodes_name(panel, head, wait, scene):
-    panel.logic.worker = [sys.executable, "-m", "neuro4d_lib"]
+    panel.logic.worker = worker()
     panel.logic.getParameterNode().model = ""
     panel.ui.scanSelector.setCurrentNode(head("thumb"))
     before = scene.GetNumberOfNodes()
@@ -130,7 +177,7 @@ def test_so_does_the_python_call_and_its_transform_plays_the_same_motion(command
     from neuro4d_lib.data.records import Image
     from neuro4d_lib.forecasting.warping import WarpedImage
 
-    logic.worker = [sys.executable, "-m", "neuro4d_lib"]
+    logic.worker = worker()
     run = logic.forecast(scan, years=[2, 5], futures=2, seed=3, age=74, sex="F")
     same_voxels(run, command_line)
     run.browser.SetSelectedItemNumber(2)
