@@ -13,10 +13,10 @@ import numpy as np
 
 from neuro4d_lib import Covariates, forecast
 from neuro4d_lib.data.cohort import write_cohort
+from neuro4d_lib.data.population_config import PopulationConfig, ScannerSettings
 from neuro4d_lib.data.rate_fields import rate_fields
 from neuro4d_lib.data.records import DIAGNOSES
 from neuro4d_lib.data.reference import build_reference
-from neuro4d_lib.data.scanner import ScannerSettings
 from neuro4d_lib.data.simulated_subjects import simulated_subjects
 from neuro4d_lib.data.simulation import Simulator
 from neuro4d_lib.errors import InputError
@@ -32,8 +32,8 @@ def simulated_scans(folder: Path, count: int) -> list[Path]:
     scans = []
     for i, subject in enumerate(simulated_subjects(count, 1, seed=50)):
         spacing, whole_head = SCANNERS[i % len(SCANNERS)]
-        place = folder / f"{i}"
-        write_cohort(simulator, [subject], place, ScannerSettings(spacing_mm=spacing), whole_head=whole_head, seed=i)
+        place, config = folder / f"{i}", PopulationConfig(scanner=ScannerSettings(spacing_mm=spacing))
+        write_cohort(simulator, [subject], place, config, whole_head=whole_head, seed=i)
         scans += sorted(place.glob("sub-*/**/*_T1w.nii.gz"))
     return scans
 

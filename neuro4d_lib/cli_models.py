@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+from neuro4d_lib.cli_arguments import add_population_file, population_config
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import Progress, part
 
@@ -22,11 +24,9 @@ def add_simulate(commands: Any) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new or empty folder")
     parser.add_argument("--visits", type=int, default=3, metavar="N", help="most scans a person (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of people, shapes and scans (default: 0)")
-    parser.add_argument("--spacing", type=float, default=2.0, metavar="MM", help="voxel size (default: 2)")
+    parser.add_argument("--spacing", type=float, metavar="MM", help="voxel size (default: 2, or scanner.spacing_mm)")
     parser.add_argument("--whole-head", action="store_true", help="with skull and scalp")
-    parser.add_argument(
-        "--population", type=Path, metavar="FILE", help="JSON with other assumptions; `population` lists them"
-    )
+    add_population_file(parser)
     parser.set_defaults(run=run_simulate)
 
 
@@ -35,20 +35,20 @@ def run_simulate(chosen: argparse.Namespace) -> None:
         raise InputError(f"The number of subjects is {chosen.subjects}; expected 1 to 100000.")
     if not 1 <= chosen.visits <= 8:
         raise InputError(f"The number of visits is {chosen.visits}; expected 1 to 8.")
-    if not 0.5 <= chosen.spacing <= 4:
+    if chosen.spacing is not None and not 0.5 <= chosen.spacing <= 4:
         raise InputError(f"The spacing is {chosen.spacing:g} mm; expected 0.5 to 4.")
-    from neuro4d_lib.config import read_settings
     from neuro4d_lib.data.cohort import check_cohort, write_cohort
     from neuro4d_lib.data.population import Population
-    from neuro4d_lib.data.population_config import PopulationConfig
     from neuro4d_lib.data.rate_fields import rate_fields
     from neuro4d_lib.data.reference import build_reference
-    from neuro4d_lib.data.scanner import ScannerSettings
     from neuro4d_lib.data.simulated_subjects import simulated_subjects
     from neuro4d_lib.data.simulation import Simulator
     from neuro4d_lib.progress import TerminalBar
 
-    config = PopulationConfig() if chosen.population is None else read_settings(chosen.population, PopulationConfig)
+    config = population_config(chosen.population)
+    if chosen.spacing is not None:
+        scanner = dataclasses.replace(config.scanner, spacing_mm=(chosen.spacing,) * 3)
+        config = dataclasses.replace(config, scanner=scanner)
     subjects = simulated_subjects(chosen.subjects, chosen.visits, chosen.seed, Population(config))
     check_cohort(subjects, chosen.output)
     progress: Progress = TerminalBar()
@@ -56,9 +56,8 @@ def run_simulate(chosen: argparse.Namespace) -> None:
     reference = build_reference()
     progress(0.02, "Solving for the velocity field of each region")
     simulator = Simulator.of(reference, rate_fields(reference))
-    settings = ScannerSettings(spacing_mm=(chosen.spacing,) * 3)
     write_cohort(
-        simulator, subjects, chosen.output, settings, whole_head=chosen.whole_head, population=config, seed=chosen.seed,
+        simulator, subjects, chosen.output, config, whole_head=chosen.whole_head, seed=chosen.seed,
         progress=part(progress, 0.05, 1.0),
     )  # fmt: skip
     print(f"Wrote {chosen.subjects} simulated people to {chosen.output}; the truth is in derivatives/truth.")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from neuro4d_lib.cli_arguments import add_population_file, population_config
 from neuro4d_lib.errors import InputError
+
+if TYPE_CHECKING:
+    from neuro4d_lib.data.population import Population
 
 
 def add_population(commands: Any) -> None:
@@ -17,7 +21,7 @@ def add_population(commands: Any) -> None:
         description="Print rates of change by region and diagnosis, and every other assumption about the simulated "
         "people with its source, as Markdown.",
     )
-    _add_population_file(parser)
+    add_population_file(parser)
     parser.set_defaults(run=run_population)
 
 
@@ -41,7 +45,7 @@ def add_reality_check(commands: Any) -> None:
     parser.add_argument("folder", type=Path, help="folder with the two tables of real people")
     parser.add_argument("--cohorts", type=int, default=100, metavar="N", help="simulated cohorts (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the simulated people (default: 0)")
-    _add_population_file(parser)
+    add_population_file(parser)
     parser.set_defaults(run=run_reality_check)
 
 
@@ -69,13 +73,7 @@ def run_reality_check(chosen: argparse.Namespace) -> None:
     )
 
 
-def _add_population_file(parser: Any) -> None:
-    parser.add_argument("--population", type=Path, metavar="FILE", help="JSON with other assumptions")
-
-
-def _population(file: Path | None) -> Any:
-    from neuro4d_lib.config import read_settings
+def _population(file: Path | None) -> Population:
     from neuro4d_lib.data.population import Population
-    from neuro4d_lib.data.population_config import PopulationConfig
 
-    return Population(PopulationConfig() if file is None else read_settings(file, PopulationConfig))
+    return Population(population_config(file))

@@ -48,6 +48,14 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "settings") ->
     if unknown:
         place = _place(where, unknown[0])
         raise SettingError(place, f"unknown setting. Known settings: {', '.join(sorted(known))}.")
+    needed = [
+        field.name
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    missing = [name for name in needed if name not in values]
+    if missing:
+        raise SettingError(where, f"{missing[0]} is missing; expected {', '.join(needed)}.")
     typed = {name: _typed(hints[name], value, _place(where, name)) for name, value in values.items()}
     try:
         return kind(**typed)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -7,15 +8,15 @@ import pytest
 from safetensors.torch import load_file
 
 from neuro4d_lib.data.cohort import TRUTH, write_cohort
-from neuro4d_lib.data.lesions import Lesion, LesionConfig, subjects_with_lesions
+from neuro4d_lib.data.lesions import Lesion, subjects_with_lesions
+from neuro4d_lib.data.population_config import LesionConfig, PopulationConfig, ScannerSettings
 from neuro4d_lib.data.records import Covariates
 from neuro4d_lib.data.regions import DRIVEN, REGIONS
-from neuro4d_lib.data.scanner import ScannerSettings
 from neuro4d_lib.data.simulation import Subject
 from neuro4d_lib.errors import InputError
 
 pytestmark = pytest.mark.slow
-COARSE = ScannerSettings(spacing_mm=(4.0, 4.0, 4.0))
+COARSE = PopulationConfig(scanner=ScannerSettings(spacing_mm=(4.0, 4.0, 4.0)))
 ZERO = np.zeros(len(DRIVEN))
 HEALTHY = Subject("C1", Covariates(), ZERO, ZERO - 0.005)
 PATIENT = Subject(
@@ -126,7 +127,7 @@ class TestLesions:
     def test_people_with_ms_get_them_by_the_law_that_the_data_set_states(self, simulator, tmp_path):
         ill = Subject("M1", Covariates(age=40, diagnosis="MS"), ZERO, ZERO, visit_years=(0.0, 3.0))
         law = LesionConfig(new_per_year=6.0, rate_shape=1000.0)
-        write_cohort(simulator, [ill], tmp_path / "bids", COARSE, lesions=law, seed=2)
+        write_cohort(simulator, [ill], tmp_path / "bids", dataclasses.replace(COARSE, lesions=law), seed=2)
         truth = json.loads((tmp_path / "bids" / TRUTH / "sub-M1/sub-M1_truth.json").read_text(encoding="utf-8"))
         drawn = subjects_with_lesions([ill], simulator.reference, law, seed=2)[0].lesions
         assert [lesion["appears_years"] for lesion in truth["lesions"]] == [lesion.appears_years for lesion in drawn]
@@ -134,5 +135,7 @@ class TestLesions:
         masks = sorted((tmp_path / "bids" / TRUTH / "sub-M1").rglob("*_label-lesion_mask.nii.gz"))
         sizes = [np.asarray(nibabel.load(mask).dataobj).sum() * 64 for mask in masks]
         assert 0 < before < after and sizes == [before, after]
-        stated = json.loads((tmp_path / "bids/dataset_description.json").read_text(encoding="utf-8"))["Lesions"]
+        stated = json.loads((tmp_path / "bids/dataset_description.json").read_text(encoding="utf-8"))["Population"][
+            "lesions"
+        ]
         assert (stated["new_per_year"], stated["radius_mm"]) == (6.0, law.radius_mm)

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from neuro4d_lib.data.image_courses import IMAGE_SHAPE, MEASURED, VOXEL_MM3, CourseSimulator, irregular_years
-from neuro4d_lib.data.lesions import LesionConfig
 from neuro4d_lib.data.population import Population
-from neuro4d_lib.data.population_config import PopulationConfig
+from neuro4d_lib.data.population_config import LesionConfig, PopulationConfig
 from neuro4d_lib.data.regions import DRIVEN
 
 slow = pytest.mark.slow
@@ -16,7 +15,7 @@ YEARS = torch.tensor([[2.0]])
 def of_diagnosis(anatomy, fields, place):
     shares = tuple(float(i == place) for i in range(5))
     law = LesionConfig(new_per_year=6.0, rate_shape=1000.0)
-    return CourseSimulator(anatomy, fields, Population(PopulationConfig(diagnosis_shares=shares)), law)
+    return CourseSimulator(anatomy, fields, Population(PopulationConfig(diagnosis_shares=shares, lesions=law)))
 
 
 @pytest.fixture(scope="module")

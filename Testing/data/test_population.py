@@ -171,6 +171,15 @@ class TestConfiguration:
             ({"diagnosis_shares": (0.5, 0.5, 0.5, 0.0, 0.0)}, "diagnosis_shares: .* the sum 1.5; expected 1"),
             ({"state_correlation": (0.0, 1.5, 0.0, 0.0, 0.0)}, "state_correlation: .* between -1 and 1"),
             ({"region_correlation": -0.5}, "region_correlation: found -0.5; expected 0 to less than 1"),
+            ({"missing": 3.0}, "missing: found 3; expected 0 to 1"),
+            ({"scan_noise": {"hippocampus": -1.0}}, "scan_noise.hippocampus: found -1; expected 0 or more"),
+            (
+                {"dropout_per_year": (0.1, 0.1, -0.1, 0.1, 0.1)},
+                r"dropout_per_year\[2\]: found -0.1; expected 0 or more",
+            ),
+            ({"visit_gap_years": (2.5, 0.25)}, "visit_gap_years: found 2.5 to 0.25; expected more than 0, ascending"),
+            ({"ages": ((730.0, 8.0),) * 5}, r"ages\[0\]: found mean 730, SD 8; expected a mean of 18 to 100"),
+            ({"apoe4_shares": ((0.5, 0.5),) * 5}, r"apoe4_shares\[0\]: found 2 shares; expected 3"),
         ],
     )
     def test_refuses_what_does_not_fit(self, change, message):
@@ -181,6 +190,12 @@ class TestConfiguration:
         file = tmp_path / "population.json"
         file.write_text('{"unevenness": 0.1,\n "male_shares": [0.5]}', encoding="utf-8")
         with pytest.raises(InputError, match=r"population.json, line 2: male_shares: found 1 values"):
+            read_settings(file, PopulationConfig)
+        file.write_text('{"rates": {\n "thalamus": {"mean": [1, 1, 1, 1, 1]}}}', encoding="utf-8")
+        with pytest.raises(InputError, match=r"line 2: rates.thalamus: sd is missing; expected mean, sd, source"):
+            read_settings(file, PopulationConfig)
+        file.write_text('{"missing": 0.1,\n "lesions": {\n "growing_share": 2}}', encoding="utf-8")
+        with pytest.raises(InputError, match=r"line 3: lesions.growing_share: found 2; expected 0 to 1"):
             read_settings(file, PopulationConfig)
         file.write_text('{"unevenness": 0.1}', encoding="utf-8")
         assert read_settings(file, PopulationConfig) == dataclasses.replace(CONFIG, unevenness=0.1)

@@ -11,9 +11,9 @@ import torch
 from neuro4d_lib.data.carrying import log_volume
 from neuro4d_lib.data.flow_volumes import FINE, flow_vox, volume_ratio
 from neuro4d_lib.data.images import read_image
+from neuro4d_lib.data.population_config import ScannerSettings
 from neuro4d_lib.data.preprocessing import observed_velocity, preprocess
 from neuro4d_lib.data.regions import REGIONS
-from neuro4d_lib.data.scanner import ScannerSettings
 from neuro4d_lib.data.simulation import simulate_scan, smooth_random_motion
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.geometry.grids import resample

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from neuro4d_lib.data.scanner import BRIGHTNESS, ScannerSettings, acquire, scan_grid, subgrid
+from neuro4d_lib.data.population_config import ScannerSettings
+from neuro4d_lib.data.scanner import BRIGHTNESS, acquire, scan_grid, subgrid
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.geometry.spaces import Grid
 

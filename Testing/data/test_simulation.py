@@ -6,9 +6,9 @@ import torch
 
 from neuro4d_lib.data.head import with_head
 from neuro4d_lib.data.lesions import Lesion, with_lesions
+from neuro4d_lib.data.population_config import ScannerSettings
 from neuro4d_lib.data.records import Covariates
 from neuro4d_lib.data.regions import DRIVEN, REGIONS
-from neuro4d_lib.data.scanner import ScannerSettings
 from neuro4d_lib.data.simulation import SHAPE_SD_MM, Subject, simulate_scan, smooth_random_motion
 
 pytestmark = pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 
@@ -37,12 +38,22 @@ def _rates(population: Population, reference: Reference) -> str:
 
 def _settings(population: Population) -> str:
     lines = ["| setting | value | meaning | source |", "|---|---|---|---|"]
-    for field in dataclasses.fields(population.config):
+    return "\n".join(lines + _rows(population.config, ""))
+
+
+def _rows(settings: Any, where: str) -> list[str]:
+    """A line for each field, those of nested settings by their place, such as `lesions.new_per_year`."""
+    lines = []
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
         if field.name in _OWN_TABLES:
             continue
-        value = getattr(population.config, field.name)
-        lines.append(f"| `{field.name}` | {_text(value)} | {field.metadata['help']} | {field.metadata['source']} |")
-    return "\n".join(lines)
+        if dataclasses.is_dataclass(value):
+            lines += _rows(value, f"{where}{field.name}.")
+            continue
+        text = f"{_text(value)} | {field.metadata['help']} | {field.metadata['source']}"
+        lines.append(f"| `{where}{field.name}` | {text} |")
+    return lines
 
 
 def _text(value: object) -> str:

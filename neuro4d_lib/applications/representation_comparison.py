@@ -16,7 +16,6 @@ from torch import Tensor
 from neuro4d_lib.applications.representation_scores import Row, Scores, score_person, table
 from neuro4d_lib.config import documented
 from neuro4d_lib.data.image_courses import Courses, CourseSimulator, Given, irregular_years
-from neuro4d_lib.data.lesions import LesionConfig
 from neuro4d_lib.data.population import Population
 from neuro4d_lib.data.population_config import PopulationConfig
 from neuro4d_lib.data.rate_fields import RateFields, rate_fields
@@ -76,7 +75,7 @@ def compare(config: ComparisonConfig, output: Path, device: torch.device, progre
     reference = build_reference()
     fields = _fields(output, reference)
     population = Population(replace(PopulationConfig(), diagnosis_shares=config.diagnosis_shares))
-    simulator = CourseSimulator(reference, fields, population, LesionConfig())
+    simulator = CourseSimulator(reference, fields, population)
     generator = torch.Generator().manual_seed(config.seed)
     train = simulator.simulate(irregular_years(config.people, 2, generator), generator, part(progress, 0.05, 0.25))
     horizons = torch.tensor(config.horizons).expand(config.test_people, -1)

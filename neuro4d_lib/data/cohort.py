@@ -17,12 +17,11 @@ from neuro4d_lib import __version__
 from neuro4d_lib.config import to_dict
 from neuro4d_lib.data.head import with_head
 from neuro4d_lib.data.images import write_like
-from neuro4d_lib.data.lesions import LesionConfig, subjects_with_lesions
-from neuro4d_lib.data.population_config import PopulationConfig
+from neuro4d_lib.data.lesions import subjects_with_lesions
+from neuro4d_lib.data.population_config import PopulationConfig, ScannerSettings
 from neuro4d_lib.data.records import Image
 from neuro4d_lib.data.reference import Reference
 from neuro4d_lib.data.regions import DRIVEN, REGIONS
-from neuro4d_lib.data.scanner import ScannerSettings
 from neuro4d_lib.data.simulation import Simulator, Subject, simulate_scan
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import Progress, silent
@@ -47,41 +46,34 @@ def write_cohort(
     simulator: Simulator,
     subjects: Sequence[Subject],
     folder: Path,
-    settings: ScannerSettings,
+    config: PopulationConfig,
     *,
     whole_head: bool = False,
-    lesions: LesionConfig | None = None,
-    population: PopulationConfig | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> None:
     """Scan all subjects at all their visits. The folder appears whole or not at all.
 
-    People with MS who have no lesions yet get them by the law of `lesions`.
+    People with MS who have no lesions yet get them by the law of `config.lesions`.
 
     Args:
         folder: new or empty.
+        config: lesions and scanner; what the subjects were drawn from goes into the description of the data set.
         whole_head: with skull and scalp.
-        lesions: the law by which lesions appear and grow; by itself that of LesionConfig.
-        population: what the subjects were drawn from, for the description of the data set.
         seed: of shapes, lesions and scans. Subject i is the same however many others there are.
     """
     check_cohort(subjects, folder)
-    law = lesions or LesionConfig()
-    subjects = subjects_with_lesions(subjects, simulator.reference, law, seed)
+    subjects = subjects_with_lesions(subjects, simulator.reference, config.lesions, seed)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         temporary.mkdir(parents=True)
-        laws: dict[str, object] = {"Scanner": asdict(settings), "Lesions": asdict(law)}
-        if population is not None:
-            laws["Population"] = to_dict(population)
-        _write_descriptions(temporary, laws)
+        _write_descriptions(temporary, config)
         _write_tables(subjects, temporary)
         anatomy = with_head(simulator.reference) if whole_head else simulator.reference
         for i, subject in enumerate(subjects):
             progress(i / len(subjects), f"Simulating subject {i + 1} of {len(subjects)}")
             generator = torch.Generator().manual_seed(seed * 1_000_003 + i)
-            _write_subject(simulator, anatomy, subject, temporary, settings, generator)
+            _write_subject(simulator, anatomy, subject, temporary, config.scanner, generator)
         if folder.exists():
             folder.rmdir()
         os.replace(temporary, folder)
@@ -161,8 +153,7 @@ def _write_subject(
     save_file({key: value.contiguous() for key, value in tensors.items()}, truth_folder / f"{name}_motion.safetensors")
 
 
-def _write_descriptions(folder: Path, laws: dict[str, object]) -> None:
-    """laws: what was assumed, by name."""
+def _write_descriptions(folder: Path, config: PopulationConfig) -> None:
     common = {
         "Name": "Neuro4D simulated cohort",
         "BIDSVersion": _BIDS_VERSION,
@@ -170,7 +161,7 @@ def _write_descriptions(folder: Path, laws: dict[str, object]) -> None:
     }
     _write_json(
         folder / "dataset_description.json",
-        {**common, "DatasetType": "raw", "Simulated": True, **laws},
+        {**common, "DatasetType": "raw", "Simulated": True, "Population": to_dict(config)},
     )
     _write_json(folder / TRUTH / "dataset_description.json", {**common, "DatasetType": "derivative"})
     (folder / "README").write_text(_README.format(version=__version__), encoding="utf-8")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neuro4d_lib.data.flow_volumes import REFINED, flow_vox
-from neuro4d_lib.data.lesions import Lesion, LesionConfig, LesionSites, draw_lesions, with_lesions
+from neuro4d_lib.data.lesions import Lesion, LesionSites, draw_lesions, with_lesions
 from neuro4d_lib.data.population import Population, covariates_of
 from neuro4d_lib.data.rate_fields import RateFields
 from neuro4d_lib.data.reference import Reference
@@ -90,8 +90,9 @@ class Courses:
 class CourseSimulator:
     """Draws people and makes their images."""
 
-    def __init__(self, reference: Reference, fields: RateFields, population: Population, lesions: LesionConfig) -> None:
-        self.reference, self.fields, self.population, self.law = reference, fields, population, lesions
+    def __init__(self, reference: Reference, fields: RateFields, population: Population) -> None:
+        self.reference, self.fields, self.population = reference, fields, population
+        self.law = population.config.lesions
         self.sites = LesionSites.of(reference)
         matrix = torch.from_numpy(voxel_to_voxel(REFINED, reference.grid)).float()
         self._to_voxels = matrix

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuro4d_lib.config import documented
+from neuro4d_lib.data.population_config import LesionConfig
 from neuro4d_lib.data.reference import Reference
 from neuro4d_lib.data.regions import REGIONS
 
@@ -56,40 +56,6 @@ class Lesion:
             return 0.0
         grown = min(years - self.appears_years, self.growth_years)
         return max(0.0, self.radius_mm + self.growth_mm_per_year * grown)
-
-
-@dataclass(frozen=True)
-class LesionConfig:
-    """The law of lesions in people with MS."""
-
-    new_per_year: float = documented(
-        2.3,
-        help="Mean number of new T1-dark lesions per year.",
-        source="Miller 2007, Neurology 68:1390: 4.6 in 2 years, placebo arm, relapsing MS (of which some fade later)",
-    )
-    rate_shape: float = documented(
-        1.0,
-        help="Shape of the gamma distribution of the rate among people, so that counts are negative binomial.",
-        source="assumed",
-    )
-    disease_years: float = documented(
-        8.0, help="Mean time since onset at the first scan, exponential, at most age minus 18.", source="assumed"
-    )
-    periventricular_share: float = documented(
-        0.6, help="Share of the lesions that lie close to the lateral ventricles by preference.", source="assumed"
-    )
-    periventricular_reach_mm: float = documented(
-        5.0, help="Distance over which that preference falls by 1/e, mm.", source="assumed"
-    )
-    radius_mm: float = documented(3.0, help="Median radius when a lesion appears, mm.", source="assumed")
-    radius_log_sd: float = documented(0.3, help="SD of the logarithm of that radius.", source="assumed")
-    growing_share: float = documented(0.3, help="Share of the lesions that grow slowly.", source="assumed")
-    growth_mm_per_year: float = documented(0.3, help="Growth of the radius of those, mm per year.", source="assumed")
-    growth_years: float = documented(10.0, help="How long they grow.", source="assumed")
-    darkness: tuple[float, float] = documented(
-        (0.25, 0.45), help="Least and most share of the signal lost at the center.", source="assumed"
-    )
-    years_ahead: float = documented(12.0, help="Lesions are drawn up to so many years after the first scan.")
 
 
 @dataclass(frozen=True, eq=False)

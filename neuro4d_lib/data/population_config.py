@@ -6,7 +6,7 @@ was compared with real people, and how well it fits, is in docs/population.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from neuro4d_lib.config import SettingError, documented
 from neuro4d_lib.data.records import DIAGNOSES
@@ -119,6 +119,67 @@ _SCAN_NOISE = {
     "thalamus": 1.6,
     "white_matter": 0.3,
 }
+
+
+@dataclass(frozen=True)
+class LesionConfig:
+    """The law of lesions in people with MS."""
+
+    new_per_year: float = documented(
+        2.3,
+        help="Mean number of new T1-dark lesions per year.",
+        source="Miller 2007, Neurology 68:1390: 4.6 in 2 years, placebo arm, relapsing MS (of which some fade later)",
+    )
+    rate_shape: float = documented(
+        1.0,
+        help="Shape of the gamma distribution of the rate among people, so that counts are negative binomial.",
+        source="assumed",
+    )
+    disease_years: float = documented(
+        8.0, help="Mean time since onset at the first scan, exponential, at most age minus 18.", source="assumed"
+    )
+    periventricular_share: float = documented(
+        0.6, help="Share of the lesions that lie close to the lateral ventricles by preference.", source="assumed"
+    )
+    periventricular_reach_mm: float = documented(
+        5.0, help="Distance over which that preference falls by 1/e, mm.", source="assumed"
+    )
+    radius_mm: float = documented(3.0, help="Median radius when a lesion appears, mm.", source="assumed")
+    radius_log_sd: float = documented(0.3, help="SD of the logarithm of that radius.", source="assumed")
+    growing_share: float = documented(0.3, help="Share of the lesions that grow slowly.", source="assumed")
+    growth_mm_per_year: float = documented(0.3, help="Growth of the radius of those, mm per year.", source="assumed")
+    growth_years: float = documented(10.0, help="How long they grow.", source="assumed")
+    darkness: tuple[float, float] = documented(
+        (0.25, 0.45), help="Least and most share of the signal lost at the center.", source="assumed"
+    )
+    years_ahead: float = documented(
+        12.0, help="Lesions are drawn up to so many years after the first scan.", source="a choice, beyond all visits"
+    )
+
+    def __post_init__(self) -> None:
+        _check_range(self, ("periventricular_share", "growing_share", "darkness"), 0, 1)
+        _check_range(self, ("rate_shape", "periventricular_reach_mm", "radius_mm"), 0.001)
+        _check_range(self, ("new_per_year", "disease_years", "radius_log_sd", "growth_years", "years_ahead"), 0)
+
+
+@dataclass(frozen=True)
+class ScannerSettings:
+    """How simulated people are scanned. What is random differs from scan to scan."""
+
+    spacing_mm: tuple[float, float, float] = documented(
+        (2.0, 2.0, 2.0), help="Voxel size along R, A and S, mm.", source="a choice, for speed"
+    )
+    orientation: str = documented("RAS", help="Where the voxel axes point, such as RAS, LAS or PSR.", source="assumed")
+    oblique_degrees: float = documented(0.0, help="Tilt of the slices about the left-right axis.", source="assumed")
+    rotation_degrees: float = documented(3.0, help="SD of the rotation of the head about each axis.", source="assumed")
+    shift_mm: float = documented(3.0, help="SD of the shift of the head along each axis, mm.", source="assumed")
+    noise: float = documented(0.02, help="SD of the noise, as a share of the signal of white matter.", source="assumed")
+    shading: float = documented(0.1, help="SD of the logarithm of the receive field.", source="assumed")
+    contrast: float = documented(0.1, help="SD of the logarithm of gamma in signal ** gamma.", source="assumed")
+
+    def __post_init__(self) -> None:
+        _check_range(self, ("spacing_mm",), 0.5, 10)
+        _check_range(self, ("rotation_degrees", "shift_mm", "noise", "shading", "contrast"), 0)
 
 
 @dataclass(frozen=True)
@@ -240,10 +301,16 @@ class PopulationConfig:
         "reference (77 mL each side).",
         source="what the simulation of scans can make",
     )
+    lesions: LesionConfig = field(
+        default_factory=LesionConfig, metadata={"help": "The law of lesions in people with MS.", "source": "by field"}
+    )
+    scanner: ScannerSettings = field(
+        default_factory=ScannerSettings, metadata={"help": "How people are scanned.", "source": "by field"}
+    )
 
     def __post_init__(self) -> None:
         groups = {region.group for region in DRIVEN}
-        for name in (field.name for field in fields(self) if isinstance(getattr(self, field.name), dict)):
+        for name in (one.name for one in fields(self) if isinstance(getattr(self, one.name), dict)):
             table = getattr(self, name)
             for group in sorted(set(table) - groups):
                 raise SettingError(f"{name}.{group}", f"there is no such region. Regions: {', '.join(sorted(groups))}.")
@@ -271,10 +338,36 @@ class PopulationConfig:
         for name in ("region_correlation", "side_correlation"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingError(name, f"found {getattr(self, name):g}; expected 0 to less than 1.")
+        for i, shares_of_alleles in enumerate(self.apoe4_shares):
+            if len(shares_of_alleles) != 3:
+                raise SettingError(f"apoe4_shares[{i}]", f"found {len(shares_of_alleles)} shares; expected 3.")
+        _check_range(self, ("missing", "nothing_known", "missed_visit", "male_shares"), 0, 1)
+        _check_range(self, _NOT_NEGATIVE, 0)
+        _check_range(self, ("state_sd", "state_sd_elsewhere", "head_size", "longest_years"), 0.001)
+        for i, (mean, sd) in enumerate(self.ages):
+            if not 18 <= mean <= 100 or sd < 0:
+                raise SettingError(f"ages[{i}]", f"found mean {mean:g}, SD {sd:g}; expected a mean of 18 to 100 years.")
+        least, most = self.visit_gap_years
+        if not 0 < least <= most:
+            raise SettingError("visit_gap_years", f"found {least:g} to {most:g}; expected more than 0, ascending.")
 
 
+_NOT_NEGATIVE = ("acceleration_sd", "unevenness", "state_error", "scan_noise", "scan_noise_elsewhere", "shared_noise",
+                 "dropout_per_year", "head_size_sd")  # fmt: skip
 _BY_DIAGNOSIS = ("diagnosis_shares", "ages", "male_shares", "apoe4_shares", "age_effect_elsewhere", "apoe4_effect",
                  "state_correlation", "dropout_per_year")  # fmt: skip
+
+
+def _check_range(settings: object, names: tuple[str, ...], least: float, most: float = float("inf")) -> None:
+    """Numbers, and those in lists and tables, lie within limits."""
+    for name in names:
+        value = getattr(settings, name)
+        table = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, tuple) else ()
+        places = {f"{name}.{key}" if isinstance(value, dict) else f"{name}[{key}]": item for key, item in table}
+        for place, number in (places or {name: value}).items():
+            if not least <= number <= most:
+                upper = "" if most == float("inf") else f" to {most:g}"
+                raise SettingError(place, f"found {number:g}; expected {least:g}{upper or ' or more'}.")
 
 
 def _check_number_of_values(name: str, values: tuple[object, ...]) -> None:

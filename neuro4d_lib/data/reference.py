@@ -116,7 +116,13 @@ class Reference:
 
 def build_reference() -> Reference:
     """Make the reference out of nilearn's MNI152 maps (Fonov et al., 2009), which come with nilearn, offline."""
-    from nilearn import datasets
+    try:
+        from nilearn import datasets
+    except ImportError as error:
+        raise InputError(
+            "The reference anatomy is made of maps that come with nilearn, which is missing. Install it with: "
+            "pip install 'neuro4d-lib[training]'"
+        ) from error
 
     template = datasets.load_mni152_template(resolution=1)
     image, gray, white, mask = (

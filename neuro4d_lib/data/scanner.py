@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import nibabel
 import numpy as np
@@ -12,26 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro4d_lib.config import documented
+from neuro4d_lib.data.population_config import ScannerSettings
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.geometry.spaces import Grid
 
 BRIGHTNESS = 1000
 """Stored value of white matter in an even scan."""
-
-
-@dataclass(frozen=True)
-class ScannerSettings:
-    """How simulated people are scanned. What is random differs from scan to scan; all values are assumed."""
-
-    spacing_mm: tuple[float, float, float] = documented((2.0, 2.0, 2.0), help="Voxel size along R, A and S, mm.")
-    orientation: str = documented("RAS", help="Where the voxel axes point, such as RAS, LAS or PSR.")
-    oblique_degrees: float = documented(0.0, help="Tilt of the slices about the left-right axis.")
-    rotation_degrees: float = documented(3.0, help="SD of the rotation of the head about each axis.")
-    shift_mm: float = documented(3.0, help="SD of the shift of the head along each axis, mm.")
-    noise: float = documented(0.02, help="SD of the noise, as a share of the signal of white matter.")
-    shading: float = documented(0.1, help="SD of the logarithm of the receive field.")
-    contrast: float = documented(0.1, help="SD of the logarithm of gamma in signal ** gamma.")
 
 
 def scan_grid(

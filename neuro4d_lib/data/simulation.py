@@ -15,11 +15,12 @@ from torch import Tensor
 
 from neuro4d_lib.data.flow_volumes import FINE, FlowVolumes, flow_vox, motion_with_log_change, on_fine, volume_ratio
 from neuro4d_lib.data.lesions import Lesion, with_lesions
+from neuro4d_lib.data.population_config import ScannerSettings
 from neuro4d_lib.data.rate_fields import RateFields
 from neuro4d_lib.data.records import Covariates, Image
 from neuro4d_lib.data.reference import Reference
 from neuro4d_lib.data.regions import DRIVEN
-from neuro4d_lib.data.scanner import ScannerSettings, acquire, scan_grid, subgrid
+from neuro4d_lib.data.scanner import acquire, scan_grid, subgrid
 from neuro4d_lib.geometry.deformation import compose
 from neuro4d_lib.geometry.grids import sample
 from neuro4d_lib.geometry.separable import along_axes
