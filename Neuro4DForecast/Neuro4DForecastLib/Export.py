@@ -26,12 +26,21 @@ SECONDS_PER_FRAME = 1 / Results.FRAMES_PER_SECOND
 VIEWS = ["Red", "Yellow", "Green"]
 
 
-def export(run: Results.Run, path: Path | str) -> list[Path]:
+def targets(path: Path | str) -> list[Path]:
+    """All files that an export to this path writes: a 4D NIfTI has a file with its years beside it."""
+    path = Path(path)
+    return [path, FourD.sidecar(path)] if path.name.endswith(".nii.gz") else [path]
+
+
+def export(run: Results.Run, path: Path | str, overwrite: bool = False) -> list[Path]:
     """Write a run in the format of the path's ending; returns what was written. Half a file is not left behind."""
     path = Path(path)
     ending = next((ending for ending in FORMATS.values() if path.name.endswith(ending)), None)
     if ending is None:
         raise Problem(f"{path.name} has none of the endings {', '.join(FORMATS.values())}.")
+    taken = [one.name for one in targets(path) if one.exists()]
+    if taken and not overwrite:
+        raise Problem(f"{path.parent} has {' and '.join(taken)} already. Choose another name, or allow to overwrite.")
     write = {".nii.gz": nifti, ".seq.nrrd": sequence, ".gif": gif, ".mp4": mp4, ".csv": table, ".html": report}[ending]
     try:
         with tempfile.TemporaryDirectory(prefix="n4d-", dir=path.parent) as folder:
@@ -91,7 +100,9 @@ def mp4(run, path: Path) -> None:
             image.crop((0, 0, width, height)).save(Path(folder) / f"{index:03d}.png")
         command = [program, "-loglevel", "error", "-y", "-framerate", str(Results.FRAMES_PER_SECOND)]
         command += ["-i", str(Path(folder) / "%03d.png"), "-pix_fmt", "yuv420p", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # Slicer's own libraries, which its environment puts first, do not fit a program of the system.
+        environment = slicer.util.startupEnvironment()
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise Problem(f"ffmpeg could not make the film: {done.stderr.strip()[-300:]}")
 

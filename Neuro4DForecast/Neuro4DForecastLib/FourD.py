@@ -85,8 +85,7 @@ def timesOf(path: Path, image=None) -> tuple[list[float], str]:
     """
     image = image or header(path)
     count = image.shape[3] if len(image.shape) > 3 else 1
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    for beside in (path.with_name(f"{stem}.json"), path.with_name("forecast.json")):
+    for beside in (sidecar(path), path.with_name("forecast.json")):
         years = _yearsIn(beside.read_text(encoding="utf-8")) if beside.is_file() else None
         if years is not None and len(years) == count - 1 and 0 not in years:
             years = [0.0, *years]  # forecast.json lists the years ahead; frame 0 is the scan
@@ -101,6 +100,12 @@ def timesOf(path: Path, image=None) -> tuple[list[float], str]:
     step = step if math.isfinite(step) and step > 0 else 1.0
     seconds = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(image.header.get_xyzt_units()[1])
     return [index * step * (seconds or 1.0) for index in range(count)], "s" if seconds else "step"
+
+
+def sidecar(path: Path) -> Path:
+    """The file beside a NIfTI file that holds its years."""
+    stem = path.name.removesuffix(".gz").removesuffix(".nii")
+    return path.with_name(f"{stem}.json")
 
 
 def _yearsIn(text: str) -> list[float] | None:
@@ -123,5 +128,4 @@ def write(path: Path, frameList: list[np.ndarray], affine: np.ndarray, years: li
     if len(years) > 1:
         image.header["pixdim"][4] = years[1] - years[0]
     nibabel.save(image, path)
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    path.with_name(f"{stem}.json").write_text(text, encoding="utf-8")
+    sidecar(path).write_text(text, encoding="utf-8")

@@ -128,11 +128,15 @@ class PlaybackPanel:
         path = qt.QFileDialog.getSaveFileName(None, "Export the forecast", f"forecast{ending}", title)
         path = path[0] if isinstance(path, tuple) else path
         if path:
-            self.export(path if path.endswith(ending) else path + ending)
+            self.export(path if path.endswith(ending) else path + ending, asked=path)
 
-    def export(self, path: str) -> None:
+    def export(self, path: str, asked: str = "") -> None:
+        """Write the run, after a question if that replaces a file other than the one `asked` about in the dialog."""
+        there = [one.name for one in Export.targets(path) if one.exists() and str(one) != asked]
+        if there and not slicer.util.confirmOkCancelDisplay(f"{' and '.join(there)}: there already. Replace?"):
+            return
         try:
-            written = Export.export(self.run, path)
+            written = Export.export(self.run, path, overwrite=True)
             self.ui.statusLabel.text = "Written: " + ", ".join(one.name for one in written)
         except Problem as problem:
             self.ui.statusLabel.text = problem.sentence

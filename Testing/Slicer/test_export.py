@@ -2,7 +2,9 @@
 
 import csv
 import itertools
+import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -109,6 +111,22 @@ class TestOtherFormats:
         Export.export(run, tmp_path / "forecast.mp4")
         assert (tmp_path / "forecast.mp4").read_bytes()[4:8] == b"ftyp"
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell script")
+    def test_the_film_is_made_without_slicers_own_libraries(self, run, tmp_path, monkeypatch, application):
+        from Neuro4DForecastLib import Export
+
+        program = tmp_path / "bin" / "ffmpeg"
+        program.parent.mkdir()
+        program.write_text('#!/bin/sh\nfor last; do :; done\necho "$WHOSE_LIBRARIES" > "$last"\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+        monkeypatch.setenv("WHOSE_LIBRARIES", "the system's")
+        started = application.startupEnvironment()
+        monkeypatch.setattr(application, "startupEnvironment", lambda: started, raising=False)
+        monkeypatch.setenv("WHOSE_LIBRARIES", "Slicer's")
+        Export.export(run, tmp_path / "forecast.mp4")
+        assert (tmp_path / "forecast.mp4").read_text() == "the system's\n"
+
     def test_no_ffmpeg_gives_a_sentence(self, run, tmp_path, monkeypatch):
         from Neuro4DForecastLib import Export
         from Neuro4DForecastLib.Problem import Problem
@@ -167,6 +185,41 @@ class TestDialogs:
             panel.ui.exportButton.click()
             assert len(asked) == 1 and (tmp_path / f"mine{ending}").is_file()
             assert f"mine{ending}" in panel.ui.statusLabel.text
+
+    @pytest.mark.parametrize("agreed", [True, False])
+    def test_what_the_dialog_did_not_ask_about_is_replaced_only_after_a_question(
+        self, panel, run, tmp_path, choose, agreed
+    ):
+        """The ending that the button adds, and the file with the years beside a 4D NIfTI."""
+        from Neuro4DForecastLib import Export
+        from stand_in.application import answering
+
+        panel.playback.refresh(run)
+        for ending, chosen, at_risk in ((".csv", "mine", "mine.csv"), (".nii.gz", "forecast.nii.gz", "forecast.json")):
+            (tmp_path / at_risk).write_text("precious")
+            choose(str(tmp_path / chosen))
+            panel.ui.exportCombo.setCurrentIndex(list(Export.FORMATS.values()).index(ending))
+            with answering(agreed) as asked:
+                panel.ui.exportButton.click()
+            assert len(asked) == 1 and at_risk in asked[0]
+            assert ((tmp_path / at_risk).read_text(encoding="utf-8") == "precious") is not agreed
+        with answering(False) as asked:  # the dialog itself has asked about the file that was chosen
+            (tmp_path / "forecast.csv").write_text("old")
+            choose(str(tmp_path / "forecast.csv"))
+            panel.ui.exportCombo.setCurrentIndex(list(Export.FORMATS.values()).index(".csv"))
+            panel.ui.exportButton.click()
+        assert asked == [] and (tmp_path / "forecast.csv").read_text(encoding="utf-8") != "old"
+
+    def test_a_script_has_to_allow_it(self, run, tmp_path):
+        from Neuro4DForecastLib import Export
+        from Neuro4DForecastLib.Problem import Problem
+
+        (tmp_path / "forecast.json").write_text("precious")
+        with pytest.raises(Problem, match=r"has forecast\.json already"):
+            Export.export(run, tmp_path / "forecast.nii.gz")
+        assert [path.name for path in tmp_path.glob("forecast*")] == ["forecast.json"]
+        Export.export(run, tmp_path / "forecast.nii.gz", overwrite=True)
+        assert (tmp_path / "forecast.json").read_text() != "precious"
 
     def test_a_canceled_dialog_writes_nothing(self, panel, run, tmp_path, choose):
         panel.playback.refresh(run)

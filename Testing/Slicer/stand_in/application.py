@@ -70,6 +70,10 @@ class Application(QtWidgets.QApplication):
     def settings(self):
         return self._settings
 
+    def startupEnvironment(self):
+        """The environment in which Slicer was started, before it put its own libraries first."""
+        return QtCore.QProcessEnvironment.systemEnvironment()
+
     def extensionsManagerModel(self):
         return None
 
