@@ -11,7 +11,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(HERE), str(ROOT / "Neuro4DForecast")]
+sys.path[:0] = [str(HERE), str(ROOT / "Neuro4DForecast"), str(ROOT / "Neuro4DTraining")]
 
 PROBE = (
     "import os; os.environ['QT_QPA_PLATFORM']='offscreen'; from PySide6 import QtUiTools, QtWidgets; "
@@ -83,6 +83,42 @@ def forecast_module(application):
     from stand_in.application import load_module
 
     return load_module(ROOT / "Neuro4DForecast" / "Neuro4DForecast.py")
+
+
+@pytest.fixture(scope="session")
+def training_module(forecast_module):
+    from stand_in.application import load_module
+
+    return load_module(ROOT / "Neuro4DTraining" / "Neuro4DTraining.py")
+
+
+@pytest.fixture
+def training_panels(scene, training_module):
+    """Opens training panels whose worker is replaced: training_panels(). Their work ends with the test."""
+    from Neuro4DTrainingLib.Work import State
+    from stand_in.application import close_panel, open_panel
+
+    opened = []
+
+    def open_one():
+        widget = open_panel(training_module)
+        widget.logic.worker = [sys.executable, str(HERE / "fake_trainer.py")]
+        opened.append(widget)
+        return widget
+
+    yield open_one
+    for widget in opened:
+        for part in (widget.run, widget.preparation):
+            work = part.controls.work
+            if work is not None and work.poll() in (State.RUNNING, State.PAUSED):
+                work.stop()
+                wait_until(lambda work=work: work.poll() is State.STOPPED)
+        close_panel(widget)
+
+
+@pytest.fixture
+def training_panel(training_panels):
+    return training_panels()
 
 
 @pytest.fixture

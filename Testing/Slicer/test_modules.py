@@ -1,5 +1,7 @@
 """Both modules as Slicer sees them: their own tests; dates of scans, devices, the sample."""
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,19 +28,27 @@ def test_a_module_says_what_it_is(forecast_module):
     assert not parent.icon.isNull()
 
 
-def test_the_training_panel_says_that_the_command_line_trains_for_now(scene, capsys):
-    from stand_in.application import close_panel, load_module, open_panel
+def test_both_modules_say_so(training_module):
+    parent = training_module.instance.parent
+    assert parent.title == "Neuro4D Training"
+    assert parent.dependencies == ["Neuro4DForecast"]
+    assert "Research use only" in parent.helpText
+    assert not parent.icon.isNull()
 
-    from neuro4d_lib import cli
 
-    widget = open_panel(load_module(ROOT / "Neuro4DTraining" / "Neuro4DTraining.py"))
-    assert "not built yet" in widget.ui.noteLabel.text and "from the command line" in widget.ui.noteLabel.text
-    command = widget.ui.commandEdit.text.split()
-    assert command[:3] == ["python", "-m", "neuro4d_lib"]
-    with pytest.raises(SystemExit) as ended:
-        cli.main(command[3:])
-    assert ended.value.code == 0 and "--output" in capsys.readouterr().out
-    close_panel(widget)
+def test_the_training_module_finds_the_library_of_its_neighbor(tmp_path):
+    """In a source tree Slicer knows the module's own folder only; alone, the module says what it lacks."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import Neuro4DTrainingLib, Neuro4DForecastLib; print('found')"
+    )
+    folder = ROOT / "Neuro4DTraining"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout == "found\n", done.stderr
+    shutil.copytree(folder / "Neuro4DTrainingLib", tmp_path / "Neuro4DTraining" / "Neuro4DTrainingLib")
+    alone = str(tmp_path / "Neuro4DTraining")
+    done = subprocess.run([*command, alone], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "needs the module Neuro4DForecast of the same extension" in done.stderr
 
 
 def test_reloading_loads_the_parts_anew(panel):

@@ -115,6 +115,11 @@ def tie(widget, field):
         if limits:
             widget.setRange(limits.minimum, limits.maximum)
         return widget.valueChanged, lambda: widget.value, widget.setValue
+    if type(widget) is QtWidgets.QDoubleSpinBox and kind is float:
+        limits = annotation(field.hint, WithinRange)
+        if limits:
+            widget.setRange(limits.minimum, limits.maximum)
+        return widget.valueChanged, lambda: widget.value, widget.setValue
     if type(widget) is QtWidgets.QComboBox and choice and kind in (str, int, float, bool):
         widget.clear()
         for value in choice.choices:

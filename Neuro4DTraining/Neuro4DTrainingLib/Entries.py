@@ -1,0 +1,112 @@
+"""What the panel asks, as values: the choices, and what a training is told."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from Neuro4DForecastLib import Models
+from Neuro4DForecastLib.Problem import Problem
+
+OWN_STUDY, SIMULATED = "A study of my own", "Simulated people (no study needed)"
+SOURCES = [OWN_STUDY, SIMULATED]
+NO_COLUMNS, COLUMNS_FILE = "Neuro4D's own names", "A file that names them…"
+COLUMNS = {NO_COLUMNS: "", "ADNI (ADNIMERGE)": "adnimerge", "OASIS-3": "oasis3", COLUMNS_FILE: ""}
+SHIPPED, ANEW, OTHER_MODEL = "The shipped model (for small studies)", "Nothing: train anew", "Another model folder…"
+STARTS = [SHIPPED, ANEW, OTHER_MODEL]
+PRECISIONS = ["auto", "float32", "bfloat16"]
+MISSING = "missing"  # kind of a Problem: nothing is wrong, something has yet to be chosen or done
+
+
+@dataclass(frozen=True)
+class Study:
+    """What `study` and `prepare` read. `columns`: a known mapping, a file of one, or empty."""
+
+    path: Path
+    columns: str = ""
+
+    def arguments(self) -> list[str]:
+        return [str(self.path), *(["--columns", self.columns] if self.columns else [])]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `train` is told.
+
+    Attributes:
+        prepared: folder of a prepared study; None trains on simulated people.
+        start: model folder to start from; None trains anew.
+        settings: as `--config` reads them.
+    """
+
+    output: Path
+    prepared: Path | None = None
+    start: Path | None = None
+    settings: dict = field(default_factory=dict)
+    device: str = "auto"
+
+    def arguments(self) -> list[str]:
+        words = [str(self.prepared)] if self.prepared else []
+        words += ["--output", str(self.output), "--device", self.device.partition(":")[0]]
+        return [*words, *(["--from", str(self.start)] if self.start else [])]
+
+
+def existing(text: str, what: str, name: str) -> Path:
+    """The file or folder that was typed; a Problem of the field `name` where there is none."""
+    if not text.strip():
+        raise Problem(f"Choose {what}.", name, MISSING)
+    path = Path(text.strip()).expanduser()
+    if not path.exists():
+        raise Problem(f"{path} does not exist. Choose {what}.", name)
+    return path.resolve()
+
+
+def outputFolder(text: str, what: str, name: str) -> Path:
+    if not text.strip():
+        raise Problem(f"Choose {what}.", name, MISSING)
+    path = Path(text.strip()).expanduser()
+    if not path.is_absolute():
+        raise Problem(f"{path} does not say in which folder it lies. Choose {what} by its whole path.", name)
+    if path.exists() and not path.is_dir():
+        raise Problem(f"{path} is a file. Choose {what}.", name)
+    return path
+
+
+def preparedFolder(text: str) -> Path:
+    path = outputFolder(text, "a folder for the prepared study", "prepared")
+    if not (path / "prepared.json").is_file():
+        raise Problem(f"{path} holds no prepared study yet. Press “Prepare” first.", "prepared", MISSING)
+    return path
+
+
+def columns(choice: str, file: str) -> str:
+    return (
+        str(existing(file, "the file that names the columns", "columns")) if choice == COLUMNS_FILE else COLUMNS[choice]
+    )
+
+
+def start(choice: str, folder: str) -> Path | None:
+    if choice == ANEW:
+        return None
+    if choice == SHIPPED:
+        models = Models.shipped()
+        if not models:
+            raise Problem("No model comes with this installation. Train anew, or choose a model folder.", "start")
+        return models[0].folder
+    try:
+        return Models.load(existing(folder, "the folder of a model", "start")).folder
+    except Problem as problem:
+        raise Problem(problem.sentence, "start") from problem
+
+
+def settingsFile(text: str) -> dict:
+    """Settings of the person's own; those of the panel are put over them."""
+    if not text.strip():
+        return {}
+    path = existing(text, "a settings file, or leave it empty", "settingsFile")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Problem(f"{path} cannot be read as JSON ({error}).", "settingsFile") from error
+    if not isinstance(found, dict) or not all(isinstance(part, dict) for part in found.values()):
+        raise Problem(f'{path} holds no settings. Expected {{"training": {{...}}, "model": {{...}}}}.', "settingsFile")
+    return found

@@ -1,0 +1,162 @@
+"""Study -> prepared study -> model, each by the command line in a process of its own. No widget."""
+
+import json
+import time
+from pathlib import Path
+
+import slicer
+from Neuro4DForecastLib import Dependencies, Library
+from Neuro4DForecastLib.Library import makeImportable
+from Neuro4DForecastLib.Logic import Neuro4DForecastLogic, pythonProgram
+from Neuro4DForecastLib.Problem import Problem
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from Neuro4DTrainingLib import Entries, Parameters
+from Neuro4DTrainingLib.Example import Example
+from Neuro4DTrainingLib.Question import Question
+from Neuro4DTrainingLib.Work import ACTIVE, PLACE, Work
+
+REQUIREMENTS = Path(__file__).resolve().parent.parent / "Resources" / "neuro4d-training-requirements.txt"
+REST_SECONDS = 60.0  # a log that changed more recently may be one that somebody else is writing
+
+
+class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
+    """Prepare a study and train on it, from a script or from the panel.
+
+    In Slicer's Python console:
+
+        from Neuro4DTraining import Neuro4DTrainingLogic
+        logic = Neuro4DTrainingLogic()
+        prepared = logic.prepare("/data/study", "/data/prepared")
+        prepared.poll(), prepared.message          # goes on by itself, also when Slicer is closed
+        run = logic.train("/data/run", prepared="/data/prepared", steps=2000)
+        run.poll(), run.fraction
+    """
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        makeImportable()
+        self.worker = [pythonProgram(), "-m", "neuro4d_lib"]
+
+    def getParameterNode(self):
+        return Parameters.Neuro4DTrainingParameterNode(super().getParameterNode())
+
+    def prepare(self, study, output, columns="", processes=1) -> Work:
+        """Begin to prepare a study. `columns`: adnimerge, oasis3 or a file that names the columns."""
+        return self.startPreparation(Entries.Study(Path(study).resolve(), str(columns)), Path(output), processes)
+
+    def train(self, output, prepared=None, start=None, device="auto", **settings) -> Work:
+        """Begin to train.
+
+        Args:
+            output: folder of the run.
+            prepared: folder of a prepared study; None trains on simulated people.
+            start: model folder to start from; None trains anew.
+            settings: of training, such as steps=2000.
+        """
+        training = Entries.Training(
+            output=Entries.outputFolder(str(output), "a folder for the run", "output"),
+            prepared=Entries.preparedFolder(str(prepared)) if prepared else None,
+            start=Path(start).resolve() if start else None,
+            settings={"training": settings},
+            device=device,
+        )
+        return self.startTraining(training)
+
+    # commands
+
+    def readStudy(self, study: Entries.Study) -> Question:
+        """Ask what is understood of a study; nothing of it is changed."""
+        question = Question([*self.worker, "study", *study.arguments(), "--json"])
+        question.start()
+        return question
+
+    def askEstimate(self, training: Entries.Training) -> Question:
+        """Ask what a training takes in time, memory and disk. Nothing is written into its folder."""
+        question = Question([], training.device)
+        settings = question.folder / "settings.json"
+        settings.write_text(json.dumps(training.settings), encoding="utf-8")
+        config = ["--config", str(settings), "--estimate", "--progress", "json"]
+        question.command = [*self.worker, "train", *training.arguments(), *config]
+        question.start()
+        return question
+
+    def startPreparation(self, study: Entries.Study, output: Path, processes: int) -> Work:
+        Dependencies.requireComplete(REQUIREMENTS)
+        if output.resolve() == study.path.resolve() or study.path.resolve() in output.resolve().parents:
+            raise Problem("The prepared study cannot lie inside the study, to which nothing is written.", "prepared")
+        work = Work(output)
+        command = [*self.worker, "prepare", *study.arguments(), "--output", str(output)]
+        if processes > 1:
+            command += ["--processes", str(processes)]
+        work.start([*command, "--progress", "json"], self._environment(output, "auto"))
+        return work
+
+    def startTraining(self, training: Entries.Training) -> Work:
+        from neuro4d_lib import files
+
+        Dependencies.requireComplete(REQUIREMENTS)
+        work = Work(training.output)
+        if work.poll() in ACTIVE:
+            raise Problem(f"{training.output} is in use: {work.state.value}.", "output", kind="busy")
+        requireRest(training.output)
+        settings = training.output / PLACE / "settings.json"
+        try:
+            files.write_whole(settings, json.dumps(training.settings, indent=1))
+        except OSError as error:
+            raise Problem(
+                f"The folder {training.output} cannot be written ({error.strerror or error}). Choose one in which you may "
+                "write.",
+                "output",
+                kind="notWritable",
+            ) from error
+        command = [*self.worker, "train", *training.arguments(), "--config", str(settings), "--progress", "json"]
+        work.start(command, self._environment(training.output, training.device), training.device)
+        return work
+
+    def resume(self, work: Work) -> None:
+        """Start what was stopped, killed or failed again, with what it was told then; it goes on from its whole files."""
+        Dependencies.requireComplete(REQUIREMENTS)
+        record = work.record
+        if record is None:
+            raise Problem(f"Nothing was started in {work.folder} by this panel.", "output")
+        command = [*self.worker, *_afterWorker(record.command)]
+        work.start(command, self._environment(work.folder, record.device), record.device)
+
+    def _environment(self, folder: Path, device: str) -> dict[str, str]:
+        return Library.workerEnvironment(folder / PLACE, device)
+
+    def example(self, run: Path, step: int) -> Example:
+        """A forecast of the sample brain with the weights that a run has at this moment."""
+        return Example(self.worker, Neuro4DForecastLogic(), run, step)
+
+    def useModel(self, folder: Path) -> None:
+        """Let the forecast panel forecast with this model, and go there."""
+        from Neuro4DForecastLib import Models
+
+        Models.load(folder)  # a Problem where it is none
+        Neuro4DForecastLogic().getParameterNode().model = str(folder)
+        if slicer.util.mainWindow() is not None:
+            slicer.util.selectModule("Neuro4DForecast")
+
+
+def _afterWorker(command: list[str]) -> list[str]:
+    """The arguments of a recorded command: this Slicer's Python may lie elsewhere than the one that wrote it."""
+    names = ("prepare", "train")
+    place = next(index for index, word in enumerate(command) if word in names)
+    return command[place:]
+
+
+def requireRest(run: Path) -> None:
+    """A Problem where a run without a panel's record is being written right now, by a command line for example."""
+    log = run / "log.jsonl"
+    if (run / PLACE / "record.json").exists() or not log.is_file():
+        return
+    ago = time.time() - log.stat().st_mtime
+    if ago < REST_SECONDS:
+        raise Problem(
+            f"The log of {run} changed {ago:.0f} s ago: a command line seems to train there. Wait for it, or choose "
+            "another folder.",
+            "output",
+            kind="busy",
+        )

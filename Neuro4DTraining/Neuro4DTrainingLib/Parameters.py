@@ -1,0 +1,102 @@
+"""Every choice in the panel, kept in the scene and saved with it."""
+
+from typing import Annotated
+
+from Neuro4DForecastLib.Problem import Problem
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+from Neuro4DTrainingLib import Entries
+
+
+@parameterNodeWrapper
+class Neuro4DTrainingParameterNode:
+    """Texts stay as they were typed; `study` and `training` turn them into values or a Problem."""
+
+    source: Annotated[str, Choice(Entries.SOURCES)] = Entries.OWN_STUDY
+    study: str = ""
+    columns: Annotated[str, Choice(list(Entries.COLUMNS))] = Entries.NO_COLUMNS
+    columnsFile: str = ""
+    prepared: str = ""
+    processes: Annotated[int, WithinRange(1, 256)] = 1
+    output: str = ""
+    start: Annotated[str, Choice(Entries.STARTS)] = Entries.SHIPPED
+    startFolder: str = ""
+    steps: Annotated[int, WithinRange(1, 1_000_000)] = 6000
+    people: Annotated[int, WithinRange(1, 4096)] = 48
+    parts: Annotated[int, WithinRange(1, 4096)] = 1
+    hours: Annotated[float, WithinRange(0, 10_000)] = 0.0
+    precision: Annotated[str, Choice(Entries.PRECISIONS)] = "auto"
+    saveMemory: bool = False
+    seed: Annotated[int, WithinRange(0, 2**31 - 1)] = 0
+    validateEvery: Annotated[int, WithinRange(1, 1_000_000)] = 500
+    saveEvery: Annotated[int, WithinRange(1, 1_000_000)] = 500
+    settingsFile: str = ""
+    device: str = "auto"
+    examples: bool = False
+
+
+def study(node: Neuro4DTrainingParameterNode) -> Entries.Study:
+    path = Entries.existing(node.study, "the folder or the table of a study", "study")
+    return Entries.Study(path, Entries.columns(node.columns, node.columnsFile))
+
+
+def preparation(node: Neuro4DTrainingParameterNode) -> tuple[Entries.Study, str]:
+    """The study, and the folder that is to hold what is made of it."""
+    return study(node), str(Entries.outputFolder(node.prepared, "a folder for the prepared study", "prepared"))
+
+
+def training(node: Neuro4DTrainingParameterNode) -> Entries.Training:
+    """What a training is told; raises the first Problem."""
+    settings = Entries.settingsFile(node.settingsFile)
+    chosen = {
+        "steps": node.steps,
+        "people": node.people,
+        "parts": node.parts,
+        "seconds": round(3600 * node.hours, 1),
+        "precision": node.precision,
+        "checkpointing": node.saveMemory,
+        "seed": node.seed,
+        "validate_every": node.validateEvery,
+        "save_every": node.saveEvery,
+    }
+    if node.people % node.parts:
+        raise Problem(
+            f"{node.people} people cannot be computed in {node.parts} equal parts. Choose another number.", "parts"
+        )
+    return Entries.Training(
+        output=Entries.outputFolder(node.output, "a folder for the run", "output"),
+        prepared=None if node.source == Entries.SIMULATED else Entries.preparedFolder(node.prepared),
+        start=Entries.start(node.start, node.startFolder),
+        settings={**settings, "training": {**settings.get("training", {}), **chosen}},
+        device=node.device,
+    )
+
+
+def entryProblems(node: Neuro4DTrainingParameterNode) -> dict[str, Problem]:
+    """Field of the panel -> what keeps a training from starting."""
+    checks = {
+        "output": lambda: Entries.outputFolder(node.output, "a folder for the run", "output"),
+        "start": lambda: Entries.start(node.start, node.startFolder),
+        "settingsFile": lambda: Entries.settingsFile(node.settingsFile),
+        "parts": lambda: training(node),
+    }
+    if node.source == Entries.OWN_STUDY:
+        checks = {"prepared": lambda: Entries.preparedFolder(node.prepared), **checks}
+    found = {}
+    for check in checks.values():
+        try:
+            check()
+        except Problem as problem:
+            found.setdefault(problem.field, problem)
+    return found
+
+
+def studyProblems(node: Neuro4DTrainingParameterNode) -> dict[str, Problem]:
+    """Field of the panel -> what keeps a preparation from starting."""
+    if node.source != Entries.OWN_STUDY:
+        return {"source": Problem("Simulated people need no preparation.", "source", Entries.MISSING)}
+    try:
+        preparation(node)
+    except Problem as problem:
+        return {problem.field: problem}
+    return {}
