@@ -3,7 +3,8 @@ import io
 import numpy as np
 import pytest
 
-from neuro4d_lib.forecasting.slices import Slices, png
+from neuro4d_lib.data.png import png
+from neuro4d_lib.forecasting.slices import Slices
 
 
 @pytest.fixture

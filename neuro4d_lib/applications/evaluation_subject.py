@@ -192,7 +192,7 @@ def _other_motions(model: ForecastModel, person: Person, made: Forecast, last: i
     if last:
         seen = person.follow_up(last - 1, last).motion.motion_mm
         years = visits[last].years - visits[last - 1].years
-        motions["registration_extrapolation"] = to_reference(seen, person.aligned(last - 1)) / years
+        motions["registration_extrapolation"] = to_reference(seen, person.aligned(last - 1).psi) / years
     return motions
 
 

@@ -50,7 +50,12 @@ def log_volume(psi_mm: Tensor) -> Tensor:
     Returns:
         [1, 32, 40, 32], reference space: log det D exp(-w), mean over one lattice cell.
     """
-    ratio = volume_ratio(flow_vox(-psi_mm))
+    return mean_log_ratio(flow_vox(-psi_mm))
+
+
+def mean_log_ratio(displacement_vox: Tensor) -> Tensor:
+    """Log of the volume ratio of a map on REFINED, in its voxels, mean over one lattice cell: [1, 32, 40, 32]."""
+    ratio = volume_ratio(displacement_vox)
     return F.avg_pool3d(ratio.clamp_min(_LEAST_RATIO).log(), 5, 4, 2, count_include_pad=False)[0]
 
 

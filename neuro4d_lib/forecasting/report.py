@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from neuro4d_lib.data.png import png
 from neuro4d_lib.data.regions import AGGREGATES
 from neuro4d_lib.forecasting.provenance import RESEARCH_USE, SIMULATED_TRAINING
 from neuro4d_lib.forecasting.report_page import PAGE
 from neuro4d_lib.forecasting.result import Forecast
-from neuro4d_lib.forecasting.slices import PLANES, Slices, png
+from neuro4d_lib.forecasting.slices import PLANES, Slices
 
 SHOWN_REGIONS = {
     "hippocampus": "Hippocampus",

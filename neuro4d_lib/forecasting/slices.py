@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,20 +73,6 @@ class Slices:
         else:
             flat = ordered[x0:x1, self._coronal, z0:z1]
         return np.ascontiguousarray(flat[::-1, ::-1].T)
-
-
-def png(gray: np.ndarray) -> bytes:
-    """A gray image [rows, columns], 0 to 1, as a PNG file (W3C, 2003, ISO/IEC 15948)."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    rows, columns = gray.shape
-    pixels = np.zeros((rows, columns + 1), np.uint8)  # each row begins with its filter, 0: none
-    pixels[:, 1:] = np.rint(255 * gray)
-    header = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
-    packed = zlib.compress(pixels.tobytes(), 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
 def _middle(regions: np.ndarray, group: str, axis: int) -> int:

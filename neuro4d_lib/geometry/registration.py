@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,6 +59,20 @@ class _Level:
     factor: int
     voxel_mm: float
     window_vox: float
+
+
+class GroupMotion(NamedTuple):
+    """What brings N images together.
+
+    Attributes:
+        motion_mm: control points [N, 3, d, h, w], mm, of v_n: images[n] o exp(v_n) are alike. Their sum is zero but for
+            rounding; no flow on the finest grid used folds.
+        log_gain: control points [N, 1, d, h, w]: what to multiply the images by then, as a logarithm, once each has
+            variance 1 inside the mask; zero for "lncc".
+    """
+
+    motion_mm: Tensor
+    log_gain: Tensor
 
 
 @torch.no_grad()
@@ -109,20 +123,17 @@ def register_group(
     regularization: float | None = None,
     window_mm: float = 6.0,
     progress: Progress = silent,
-) -> Tensor:
+) -> GroupMotion:
     """The velocity fields that bring images of one brain together where their motions sum to zero.
 
     Args:
         images: two or more [1, 1, D, H, W]; otherwise see `register`.
         mask: [1, 1, D, H, W], what counts, where the images meet.
-
-    Returns:
-        Control points [N, 3, d, h, w], mm: images[n] o exp(v_n) are alike. Their sum is zero but for rounding; no flow
-        on the finest grid used folds.
     """
     whole = _whole_level(images, mask, None, lattice, window_mm)
     control, level = _optimized_coarse_to_fine(whole, None, similarity, iterations, regularization, progress)
-    return _without_folds(control[:, :3], level)
+    log_gain = control[:, 3:] if similarity == "ssd" else torch.zeros_like(control[:, :1])
+    return GroupMotion(_without_folds(control[:, :3], level), log_gain)
 
 
 def _whole_level(
