@@ -11,6 +11,7 @@ from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_nump
 from Neuro4DForecastLib.Problem import Problem
 
 RUN = "Neuro4D.Run"  # on every node of a forecast: which one
+OTHER_LABELS = "Choose another segmentation, or none."
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def problemWithLabels(node) -> str | None:
     """Why this segmentation or label map cannot ride along; None when it can, or when there is none."""
     if node is None:
         return None
-    name, other = f"“{node.GetName()}”", "Choose another segmentation, or none."
+    name, other = f"“{node.GetName()}”", OTHER_LABELS
     if node.GetAttribute(RUN):
         return f"{name} is part of a forecast. {other}"
     if not node.IsA("vtkMRMLLabelMapVolumeNode"):
@@ -167,20 +168,28 @@ def labelSnapshot(node, scan: Snapshot) -> tuple[np.ndarray, dict[int, tuple[str
                 colors.GetColor(int(value), color)
             names[int(value)] = (colors.GetColorName(int(value)) if colors else str(value), tuple(color[:3]))
         return array, names
-    segmentation = node.GetSegmentation()
-    reference = volumeNode(scan.array, scan.affine, scan.name)
-    slicer.mrmlScene.AddNode(reference)
+    return segmentsOn(scan, node)
+
+
+def segmentsOn(scan: Snapshot, node) -> tuple[np.ndarray, dict[int, tuple[str, tuple]]]:
+    """The segments of a segmentation node as one label map on the scan's voxels; of two that overlap, the later."""
+    scene, segmentation, identifiers = slicer.mrmlScene, node.GetSegmentation(), vtk.vtkStringArray()
+    segmentation.GetSegmentIDs(identifiers)
+    reference = scene.AddNode(volumeNode(scan.array, scan.affine, scan.name))
+    exported = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
     try:
-        labels, names = np.zeros(scan.array.shape, np.int16, order="F"), {}
-        for index in range(segmentation.GetNumberOfSegments()):
-            identifier = segmentation.GetNthSegmentID(index)
-            segment = segmentation.GetSegment(identifier)
-            mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, reference)
-            labels[mask.transpose() > 0] = index + 1
-            names[index + 1] = (segment.GetName(), tuple(segment.GetColor()))
+        export = slicer.modules.segmentations.logic().ExportSegmentsToLabelmapNode
+        if not export(node, identifiers, exported, reference):
+            raise Problem(f"“{node.GetName()}” could not be made a label map. {OTHER_LABELS}", "segmentation")
+        labels = arrayOf(exported).copy(order="F")
     finally:
-        slicer.mrmlScene.RemoveNode(reference)
-    return labels, names
+        display = exported.GetDisplayNode()
+        colors = display.GetColorNode() if display is not None else None
+        for temporary in (exported, reference, display, colors):
+            if temporary is not None:
+                scene.RemoveNode(temporary)
+    segments = [segmentation.GetSegment(identifiers.GetValue(i)) for i in range(identifiers.GetNumberOfValues())]
+    return labels, {index: (segment.GetName(), tuple(segment.GetColor())) for index, segment in enumerate(segments, 1)}
 
 
 def onGridOf(scan: Snapshot, labelmap) -> np.ndarray:

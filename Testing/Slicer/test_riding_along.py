@@ -63,6 +63,27 @@ class TestLabels:
         assert colors.GetColorName(1) == "core" and color[:3] == pytest.approx([0.25, 0.5, 0.75], abs=0.01)
         assert "Segmentation" in Playback.overlays(run)
 
+    def test_many_segments_leave_nothing_else_in_the_scene(self, panel, scan, scene, fake_worker):
+        import slicer
+        from Neuro4DForecastLib import Nodes
+
+        labels = np.zeros(Nodes.arrayOf(scan).shape, np.int16)
+        for label in range(1, 13):
+            labels[2 * label - 2 : 2 * label, 3 * (label % 5) :] = label
+        segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(scan)
+        source = label_map(scene, labels, Nodes.matrixOf(scan))
+        slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(source, segmentation)
+        before = scene.GetNumberOfNodes()
+        array, names = Nodes.labelSnapshot(segmentation, Nodes.snapshot(scan))
+        assert np.array_equal(array, labels) and list(names) == list(range(1, 13))
+        panel.ui.segmentationSelector.setCurrentNode(segmentation)
+        fake_worker("slow")
+        panel.ui.forecastButton.click()
+        panel.ui.forecastButton.click()
+        assert panel.logic.job.stage.value == "canceled"
+        assert scene.GetNumberOfNodes() == before
+
     def test_a_label_map_on_the_scans_voxels(self, panel, scan, labels, scene, wait):
         from Neuro4DForecastLib import Nodes
 
