@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from neuro4d_lib.cli_arguments import add_population_file, population_config
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import part
 
@@ -45,6 +46,7 @@ def add_known_truth(commands: Any) -> None:
         action="store_true",
         help="of people of whom only the scans are known: no age, no diagnosis",
     )
+    add_population_file(parser)
     parser.add_argument("--draw-only", action="store_true", help="draw the futures, and score them another time")
     parser.add_argument(
         "--compare-steps", type=int, nargs="+", metavar="STEPS", help="only print what so many denoising steps score"
@@ -70,7 +72,9 @@ def run_known_truth(chosen: argparse.Namespace) -> None:
 
     device = checked_device(chosen.device)
     scans = tuple(sorted(set(chosen.scans)))
-    request = known_truth_scores.Request(chosen.people, chosen.draws, scans, chosen.steps, chosen.hide_covariates)
+    request = known_truth_scores.Request(
+        chosen.people, chosen.draws, scans, chosen.steps, chosen.hide_covariates, population_config(chosen.population)
+    )
     draws_only = chosen.draw_only or chosen.compare_steps is not None
     if not draws_only:
         _need("scipy", "statsmodels", "matplotlib")
@@ -151,6 +155,8 @@ def _score_known_truth(chosen: argparse.Namespace, request: Any, model: Any, pro
         command += f" --steps {request.steps}"
     if request.hide_covariates:
         command += " --hide-covariates"
+    if chosen.population is not None:
+        command += f" --population {chosen.population.name}"
     reached = {"command": command, "goals": [dataclasses.asdict(goal) for goal in goals]}
     write_whole(output / "goals.json", json.dumps(reached, indent=1) + "\n")
     title = f"Known-truth benchmark: {request.people} simulated people"

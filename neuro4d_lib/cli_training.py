@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from neuro4d_lib.cli_arguments import add_population_file, population_config
 from neuro4d_lib.config import SettingError, read_settings, to_dict
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import JsonLines, Progress, TerminalBar, part, silent
@@ -30,7 +31,7 @@ _ABOUT: dict[str, Any] = {
     ],
     "ranges": {"age": [18, 100], "years": [0.25, 10], "past_years": [-8, -0.25]},
 }
-_COMMAND = "python -m neuro4d_lib train --output RUN --config SETTINGS, where SETTINGS holds the training and model of this card"
+_COMMAND = "python -m neuro4d_lib train --output RUN --config SETTINGS, where SETTINGS holds the training, model and population of this card"
 _EXAMPLES = """\
 examples:
   With the default settings; after an interruption the same command goes on:
@@ -57,7 +58,10 @@ def add_train(commands: Any) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder of the run; model/ in it at the end"
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings of training and model, as JSON")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings of training, model and population, as JSON"
+    )
+    add_population_file(parser)
     parser.add_argument("--steps", type=int, metavar="N", help="steps of the network, instead of training.steps")
     parser.add_argument("--people", type=int, metavar="N", help="simulated people per step, instead of training.people")
     parser.add_argument("--parts", type=int, metavar="N", help="parts of a step, instead of training.parts")
@@ -118,7 +122,7 @@ def _train(chosen: argparse.Namespace, settings: RunConfig) -> None:
             fields, chosen.output, settings.model, settings.training, group.device,
             progress=part(progress, 0.01, 0.98),
             on_step=(lambda entry: progress.event("step", **entry)) if isinstance(progress, JsonLines) else None,
-            group=group,
+            group=group, population=settings.population,
         )  # fmt: skip
         if group.first:
             _finish(chosen.output / WEIGHTS_FILE, chosen.output, settings, progress)
@@ -133,6 +137,8 @@ def _settings(chosen: argparse.Namespace) -> RunConfig:
     if file is None and chosen.weights is not None and (chosen.weights.parent / CONFIG_FILE).is_file():
         file = chosen.weights.parent / CONFIG_FILE
     settings = RunConfig() if file is None else read_settings(file, RunConfig)
+    if chosen.population is not None:
+        settings = dataclasses.replace(settings, population=population_config(chosen.population))
     given = {name: getattr(chosen, name) for name in ("steps", "people", "parts", "seed")}
     changes = {name: value for name, value in given.items() if value is not None}
     try:
@@ -162,7 +168,8 @@ def _finish(
 ) -> None:
     from neuro4d_lib.training.model_folder import make_model_folder
 
-    about = {**_ABOUT, "command": _COMMAND, "training": to_dict(settings.training), **scores}
+    parts = {"training": to_dict(settings.training), "population": to_dict(settings.population)}
+    about = {**_ABOUT, "command": _COMMAND, **parts, **scores}
     folder = make_model_folder(weights, output / "model", settings.model, about)
     if isinstance(progress, JsonLines):
         progress.event("done", folder=str(folder))

@@ -1,5 +1,6 @@
 """Futures drawn from the exact posterior must score as the exact forecast does."""
 
+import dataclasses
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from neuro4d_lib.applications.known_truth_scores import (
 from neuro4d_lib.applications.score_table import select
 from neuro4d_lib.applications.scoring import Futures
 from neuro4d_lib.data.population import Population
+from neuro4d_lib.data.population_config import PopulationConfig, RegionRate
 from neuro4d_lib.data.regions import DRIVEN
 from neuro4d_lib.errors import InputError
 
@@ -57,7 +59,12 @@ def rows(shares):
     for scans in REQUEST.scans:
         cases = scored_cases(REQUEST, scans)
         found += score_cases(
-            cases, Futures(changes(exact_draws(cases, REQUEST.draws), shares)), shares, fitted, np.ones(len(shares))
+            cases,
+            Futures(changes(exact_draws(cases, REQUEST.draws), shares)),
+            shares,
+            fitted,
+            np.ones(len(shares)),
+            REQUEST,
         )
     return found
 
@@ -98,9 +105,7 @@ class TestScores:
         fitted = {name: known_truth_scores.baselines.fit(name, training) for name in ("copy_last", "group_rate")}
         told = hidden(cases)
         draws = exact_mixture(Population(), told, request.draws, torch.Generator().manual_seed(4)).samples
-        found = score_cases(
-            cases, Futures(changes(draws, shares)), shares, fitted, np.ones(len(shares)), hide_covariates=True
-        )
+        found = score_cases(cases, Futures(changes(draws, shares)), shares, fitted, np.ones(len(shares)), request)
         ours = select(found, metric="crps_share_of_exact", method="model", scans=2, diagnosis="all")
         assert np.mean([row.value for row in ours]) == pytest.approx(1, abs=0.03)
         covered = select(found, metric="coverage_90", method="exact", scans=2, diagnosis="all")
@@ -108,6 +113,23 @@ class TestScores:
         by_group = fitted["group_rate"](known_truth_scores.as_people(told, shares), np.ones((300, 1)))
         assert np.ptp(by_group.mean, axis=0).max() == pytest.approx(0, abs=1e-12)
         assert {row.diagnosis for row in found} >= {"CN", "MCI", "AD", "PD", "MS"}
+
+    def test_another_population_has_its_own_exact_forecast_and_group_rate(self, shares):
+        """Twice as fast, and twice as different: bands of the shipped population would be too narrow by half."""
+        shipped = PopulationConfig()
+        rates = {
+            name: RegionRate(tuple(2 * x for x in rate.mean), tuple(2 * x for x in rate.sd), "test")
+            for name, rate in shipped.rates.items()
+        }
+        request = Request(people=300, draws=2, scans=(1,), population=dataclasses.replace(shipped, rates=rates))
+        cases = scored_cases(request, 1)
+        training = known_truth_scores.training_people(shares, population=request.law())
+        fitted = {"group_rate": known_truth_scores.baselines.fit("group_rate", training)}
+        few = Futures(np.zeros((2, 300, 4, len(shares))))
+        found = score_cases(cases, few, shares, fitted, np.ones(len(shares)), request)
+        for method in ("exact", "group_rate"):
+            covered = select(found, metric="coverage_90", method=method, diagnosis="all")
+            assert np.mean([row.value for row in covered]) == pytest.approx(0.9, abs=0.03)
 
     def test_a_slope_needs_two_scans(self, rows):
         assert not select(rows, method="personal_slope", scans=1)

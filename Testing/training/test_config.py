@@ -37,7 +37,7 @@ class TestAMistake:
         ("text", "line", "says"),
         [
             ('{\n "training": {\n  "seed": 1,\n  "step": 5\n }\n}', 4, r"training\.step: unknown setting.*steps"),
-            ('{"training": {},\n "modle": {}}', 2, "modle: unknown setting. Known settings: model, training"),
+            ('{"training": {},\n "modle": {}}', 2, "modle: unknown setting. Known settings: model, population, training"),
             ('{"training": {\n"steps":\n "many"}}', 2, r"training\.steps: expected int, found 'many'"),
             ('{"training": {"steps": 5.5}}', 1, r"training\.steps: expected int, found 5\.5"),
             ('{"training": {\n "steps": true}}', 2, r"training\.steps: expected int, found True"),

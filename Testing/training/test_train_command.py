@@ -38,7 +38,9 @@ def train(run, *more, config="settings.json"):
 
 class TestARun:
     def test_ends_with_a_model_folder_that_records_all_and_tells_every_step(self, run, capsys):
-        assert train(run, "--seed", "3", "--progress", "json") == 0
+        (run.parent / "people.json").write_text('{"missing": 0.2}', encoding="utf-8")
+        people = str(run.parent / "people.json")
+        assert train(run, "--seed", "3", "--population", people, "--progress", "json") == 0
         events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         steps = [event for event in events if event["event"] == "step"]
         assert [event["step"] for event in steps] == list(range(1, 31)) and "seconds_left" in steps[0]
@@ -47,6 +49,7 @@ class TestARun:
         assert fractions == sorted(fractions)
         card = json.loads((run / "model" / "card.json").read_text(encoding="utf-8"))
         assert card["training"]["seed"] == 3 and card["training"]["steps"] == 30 and card["model"]["widths"] == [8, 16]
+        assert card["population"]["missing"] == 0.2 and card["population"]["rates"]["hippocampus"]["mean"][0] == -1.41
         gate = load_file(run / "model" / "weights.safetensors")["gate"]
         factors = [
             card["recalibration"][f"factors_where_{what}"] for what in ("a_covariate_is_unknown", "all_are_known")
@@ -71,6 +74,9 @@ class TestARun:
         assert train(run, "--people", "8") == 2
         said = capsys.readouterr().err
         assert "training.people = 4, now it is 8" in said and "Traceback" not in said
+        (run.parent / "population.json").write_text('{"missing": 0.3}', encoding="utf-8")
+        assert train(run, "--population", str(run.parent / "population.json")) == 2
+        assert "population.missing = 0.15, now it is 0.3" in capsys.readouterr().err
 
 
 class TestRefuses:

@@ -61,7 +61,7 @@ def compare_steps(
     progress: Progress = silent,
 ) -> list[StepsRow]:
     """Draw and score; every number of steps starts from the same noise. Needs PyTorch, safetensors and scipy alone."""
-    batches = SimulatedBatches(Population(), network.deformation, state_maps(network.deformation.fields.cpu()))
+    batches = SimulatedBatches(request.law(), network.deformation, state_maps(network.deformation.fields.cpu()))
     sampler = SAMPLERS[network.config.sampler](network.denoiser)
     eye = torch.eye(len(DRIVEN), dtype=torch.float64)
     horizons = np.array(HORIZONS)[:, None]
@@ -70,10 +70,10 @@ def compare_steps(
     for i, scans in enumerate(request.scans):
         cases = scored_cases(request, scans)
         truth = cases.truth.numpy() * horizons
-        reference = _group_rate(as_people(cases, eye)).crps(truth)
+        reference = _group_rate(as_people(cases, eye), request.law()).crps(truth)
         unit = reference.mean(axis=0)
         of_group = (reference / unit).mean(axis=(1, 2))
-        of_exact = (exact_forecast(cases, eye).crps(truth) / unit).mean(axis=(1, 2))
+        of_exact = (exact_forecast(cases, eye, request.law()).crps(truth) / unit).mean(axis=(1, 2))
         found: dict[int, tuple[np.ndarray, float, float]] = {}
         for j, count in enumerate(sorted(steps)):
             told = part(progress, (i * len(steps) + j) / parts, (i * len(steps) + j + 1) / parts)
@@ -114,8 +114,8 @@ def render_steps(rows: Sequence[StepsRow], request: Request) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _group_rate(people: People) -> Gaussian:
+def _group_rate(people: People, population: Population) -> Gaussian:
     """The last scan and the group's mean rate, with the spread of people's rates."""
-    training = training_people(torch.eye(len(DRIVEN), dtype=torch.float64))
+    training = training_people(torch.eye(len(DRIVEN), dtype=torch.float64), population=population)
     prediction = baselines.fit("group_rate", training)(people, np.tile(np.array(HORIZONS), (len(people.age), 1)))
     return Gaussian(prediction.mean, prediction.sd)

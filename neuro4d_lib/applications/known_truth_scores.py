@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from neuro4d_lib.applications.scoring import (
     score_pit,
 )
 from neuro4d_lib.data.population import Population
+from neuro4d_lib.data.population_config import PopulationConfig
 from neuro4d_lib.data.records import DIAGNOSES
 from neuro4d_lib.data.reference import Reference
 from neuro4d_lib.data.regions import DRIVEN, REGIONS
@@ -63,6 +64,7 @@ class Request:
         scans: numbers of scans, the latest among them.
         steps: denoising steps; the model's own where None.
         hide_covariates: nobody is told age, sex, education, APOE or diagnosis: neither model, nor exact, nor simple ones.
+        population: what the people are like.
     """
 
     people: int
@@ -70,11 +72,16 @@ class Request:
     scans: tuple[int, ...]
     steps: int | None = None
     hide_covariates: bool = False
+    population: PopulationConfig = field(default_factory=PopulationConfig)
+
+    def law(self) -> Population:
+        """Of the people."""
+        return Population(self.population)
 
 
 def scored_cases(request: Request, scans: int) -> Cases:
     """The people who are scored, the same for every number of scans; none of them was trained on."""
-    return simulate_cases(Population(), request.people, scans, torch.Generator().manual_seed(_SEED))
+    return simulate_cases(request.law(), request.people, scans, torch.Generator().manual_seed(_SEED))
 
 
 def draw_futures(
@@ -90,7 +97,7 @@ def draw_futures(
     Needs PyTorch and safetensors alone.
     """
     output.mkdir(parents=True, exist_ok=True)
-    batches = SimulatedBatches(Population(), network.deformation, state_maps(network.deformation.fields.cpu()))
+    batches = SimulatedBatches(request.law(), network.deformation, state_maps(network.deformation.fields.cpu()))
     for i, count in enumerate(request.scans):
         path, cases = futures_file(output, count), scored_cases(request, count)
         if path.is_file():
@@ -151,8 +158,8 @@ def score_futures(model: ForecastModel, output: Path, request: Request, progress
     """All rows of the table, from the futures in `output`; needs scipy and statsmodels."""
     network, reference = model.network, model.reference
     weights = region_shares(reference)
-    batches = SimulatedBatches(Population(), network.deformation, state_maps(network.deformation.fields.cpu()))
-    fitted = fitted_baselines(weights, part(progress, 0.0, 0.6))
+    batches = SimulatedBatches(request.law(), network.deformation, state_maps(network.deformation.fields.cpu()))
+    fitted = fitted_baselines(weights, part(progress, 0.0, 0.6), population=request.law())
     rows: list[Score] = []
     for i, count in enumerate(request.scans):
         progress(0.6 + 0.4 * i / len(request.scans), f"Scoring people with {count} scans")
@@ -165,7 +172,7 @@ def score_futures(model: ForecastModel, output: Path, request: Request, progress
             network, batches, told_of, request.draws, noise, _people_at_a_time(path)
         )
         futures = ControlledFutures(changes(rates, weights), changes(twins, weights), changes_law(mean, root, weights))
-        rows += score_cases(cases, futures, weights, fitted, brain_shares(reference), request.hide_covariates)
+        rows += score_cases(cases, futures, weights, fitted, brain_shares(reference), request)
     return rows
 
 
@@ -195,19 +202,19 @@ def score_cases(
     weights: Tensor,
     fitted: dict[str, baselines.Forecaster],
     share_of_brain: np.ndarray,
-    hide_covariates: bool = False,
+    request: Request,
 ) -> list[Score]:
     """Rows of people with one number of scans, of the model's futures, the exact forecast and the simple ones."""
     people, scans = len(cases.past), cases.past.shape[1] + 1
     truth = changes(cases.truth, weights)
-    told_of = hidden(cases) if hide_covariates else cases
+    told_of = hidden(cases) if request.hide_covariates else cases
     past = as_people(told_of, weights)
     exact: Distribution
-    if hide_covariates:
+    if request.hide_covariates:
         generator = torch.Generator().manual_seed(_EXACT_SEED)
-        exact = exact_forecast_of_unknown(Population(), told_of, weights, EXACT_DRAWS, generator)
+        exact = exact_forecast_of_unknown(request.law(), told_of, weights, EXACT_DRAWS, generator)
     else:
-        exact = exact_forecast(cases, weights)
+        exact = exact_forecast(cases, weights, request.law())
     forecasts: dict[str, Distribution] = {
         "model": futures,
         "exact": exact,
@@ -225,17 +232,20 @@ def score_cases(
     return [row for row in rows if row.scans is not None]
 
 
-def exact_forecast(cases: Cases, weights: Tensor) -> Gaussian:
+def exact_forecast(cases: Cases, weights: Tensor, population: Population) -> Gaussian:
     """The best possible forecast of the log-volume changes of sums of regions, weights [A, R]: [N, H, A]."""
-    posterior = exact_posterior(Population(), cases)
+    posterior = exact_posterior(population, cases)
     return changes_law(posterior.mean, posterior.root, weights)
 
 
 def fitted_baselines(
-    weights: Tensor, progress: Progress = silent, people: int = TRAINING_PEOPLE
+    weights: Tensor,
+    progress: Progress = silent,
+    people: int = TRAINING_PEOPLE,
+    population: Population | None = None,
 ) -> dict[str, baselines.Forecaster]:
     """The simple forecasters, each fitted to that many other people with eight scans."""
-    training = training_people(weights, people)
+    training = training_people(weights, people, population)
     fitted = {}
     for i, name in enumerate(SIMPLE):
         progress(i / len(SIMPLE), f"Fitting {name} to {people} other people")
@@ -243,10 +253,10 @@ def fitted_baselines(
     return fitted
 
 
-def training_people(weights: Tensor, people: int = TRAINING_PEOPLE) -> People:
+def training_people(weights: Tensor, people: int = TRAINING_PEOPLE, population: Population | None = None) -> People:
     """Whom the simple forecasters learn from."""
     generator = torch.Generator().manual_seed(_TRAINING_SEED)
-    return as_people(simulate_cases(Population(), people, TRAINING_SCANS, generator), weights)
+    return as_people(simulate_cases(population or Population(), people, TRAINING_SCANS, generator), weights)
 
 
 def region_shares(reference: Reference) -> Tensor:

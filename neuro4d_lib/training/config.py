@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from neuro4d_lib.config import SettingError, documented
+from neuro4d_lib.data.population_config import PopulationConfig
 from neuro4d_lib.model import ModelConfig
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -76,7 +77,8 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a configuration file holds: {"training": {...}, "model": {...}}; what is left out has its default."""
+    """What a configuration file holds: {"training": {...}, "model": {...}, "population": {...}}; what is left out has its default."""
 
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    population: PopulationConfig = dataclasses.field(default_factory=PopulationConfig)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from neuro4d_lib.config import to_dict
 from neuro4d_lib.data.population import Population
+from neuro4d_lib.data.population_config import PopulationConfig
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.model import ModelConfig, TrajectoryModel
 from neuro4d_lib.progress import Progress, part, silent
@@ -56,6 +57,7 @@ def train(
     progress: Progress = silent,
     on_step: Callable[[dict[str, Any]], None] | None = None,
     group: Group | None = None,
+    population: PopulationConfig | None = None,
 ) -> TrajectoryModel:
     """Train, or go on where a run in `output` stopped: to the same result, on a CPU bit by bit.
 
@@ -64,6 +66,7 @@ def train(
         output: folder of the run: settings, weights, log and the state that a resumed run needs.
         on_step: is given the line of the log of each step.
         group: the processes that train together; each of them calls this function.
+        population: what the simulated people are like.
 
     Returns:
         The averaged model with its gate. Of several processes, only the first one's is finished.
@@ -77,8 +80,10 @@ def train(
             f"Set it to a multiple of {group.size}."
         )
     torch.manual_seed(config.seed)
-    model, batches = _build(fields, model_config, config)
-    identity = {"training": to_dict(config), "model": to_dict(model_config), "fields": _hash(fields)}
+    population = population or PopulationConfig()
+    model, batches = _build(fields, model_config, config, population)
+    settings = {"training": to_dict(config), "model": to_dict(model_config), "population": to_dict(population)}
+    identity = {**settings, "fields": _hash(fields)}
     model.to(device).unet.checkpointing = config.checkpointing
     group.wait()  # No process writes before all have looked.
 
@@ -90,7 +95,6 @@ def train(
     parameters = [*model.unet.parameters(), *model.conditioner.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=1e-3, betas=(0.9, 0.99))
     if fresh and group.first:
-        settings = {name: identity[name] for name in ("training", "model")}
         write_whole(output / CONFIG_FILE, (json.dumps(settings, indent=1) + "\n").encode())
         save_state(saved, identity, Standing(), model, average.module, {}, optimizer)
     group.wait()
@@ -215,7 +219,9 @@ def _is_fresh(output: Path) -> bool:
     return True
 
 
-def _build(fields: Path, model_config: ModelConfig, config: TrainingConfig) -> tuple[TrajectoryModel, SimulatedBatches]:
+def _build(
+    fields: Path, model_config: ModelConfig, config: TrainingConfig, population_config: PopulationConfig
+) -> tuple[TrajectoryModel, SimulatedBatches]:
     """The untrained model and the people that it is trained on, both on the CPU."""
     try:
         read = safetensors.load_file(fields)
@@ -231,7 +237,7 @@ def _build(fields: Path, model_config: ModelConfig, config: TrainingConfig) -> t
         model = TrajectoryModel(model_config)
     except ValueError as problem:
         raise InputError(f"No network can be built as the settings of the model say: {problem}") from None
-    population = Population()
+    population = Population(population_config)
     covariance = pooled_covariance(population, random_stream(_CPU, config.seed, "population"))
     deformation = Deformation.of(tensors["fields"], covariance, tensors["pooling"])
     model.deformation = Deformation.of(
