@@ -1,8 +1,10 @@
 """A brain scan that comes with the extension: the reference image of the shipped model, an average of many people."""
 
+import hashlib
+
 import slicer
 
-from Neuro4DForecastLib import Models, Nodes, Views
+from Neuro4DForecastLib import Library, Models, Nodes, Views
 from Neuro4DForecastLib.Problem import Problem
 
 NAME = "Neuro4DSampleBrain"
@@ -45,6 +47,9 @@ def register() -> None:
         category="Neuro4D",
         sampleName=NAME,
         uris=file.as_uri(),
-        fileNames=file.name,
+        fileNames=f"{NAME}.nii.gz",
         nodeNames=NAME,
+        thumbnailFileName=str(Library.MODULE_FOLDER / "Resources" / "Icons" / f"{NAME}.png"),
+        checksums=f"SHA256:{hashlib.sha256(file.read_bytes()).hexdigest()}",
+        loadFileTypes="VolumeFile",
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-VIEW_SIZE = (520, 400)
+VIEW_SIZE, THUMBNAIL_SIZE = (520, 400), (260, 280)
 sys.path[:0] = [str(HERE), str(ROOT / "Neuro4DForecast"), str(ROOT)]
 
 
@@ -47,9 +47,30 @@ def icon(side: int = 128, letter: str = ""):
     return small
 
 
+def thumbnail(scan: Path):
+    """The scan's middle from the side, of the size that Slicer's Sample Data module shows."""
+    import nibabel
+    from PIL import Image, ImageOps
+
+    image = nibabel.as_closest_canonical(nibabel.load(scan))
+    middle = np.asarray(image.dataobj[image.shape[0] // 2], np.float32).T[::-1]  # anterior on the right
+    bright = np.clip(255 * middle / np.percentile(middle[middle > 0], 99.5), 0, 255).astype(np.uint8)
+    return ImageOps.pad(Image.fromarray(bright), THUMBNAIL_SIZE, Image.LANCZOS)
+
+
+def shipped_scans() -> list[Path]:
+    """Reference images of the shipped models, the default model's first."""
+    from Neuro4DForecastLib import Models
+
+    return [path for model in Models.shipped() for path in sorted(model.folder.glob("*T1*.nii.gz"))]
+
+
 def write_icons(output: Path) -> None:
     icon().save(output / "Neuro4D.png")
-    icon().save(ROOT / "Neuro4DForecast" / "Resources" / "Icons" / "Neuro4DForecast.png")
+    icons = ROOT / "Neuro4DForecast" / "Resources" / "Icons"
+    icon().save(icons / "Neuro4DForecast.png")
+    for sample in shipped_scans()[:1]:
+        thumbnail(sample).save(icons / "Neuro4DSampleBrain.png", optimize=True)
     icon(letter="T").save(ROOT / "Neuro4DTraining" / "Resources" / "Icons" / "Neuro4DTraining.png")
 
 
@@ -125,7 +146,7 @@ def main() -> None:
 
     shipped = Models.shipped()
     fake = options.fake or not shipped
-    references = [path for model in shipped for path in sorted(model.folder.glob("*T1*.nii.gz"))]
+    references = shipped_scans()
     if options.scan is None and not references:
         raise SystemExit("Name a scan with --scan: no model with a reference image is shipped.")
     app, panel = open_forecast(options.scan or references[0], fake)

@@ -1,5 +1,6 @@
 """Both modules as Slicer sees them: their own tests; dates of scans, devices, the sample."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -232,6 +233,7 @@ class TestSample:
         import types
 
         from Neuro4DForecastLib import SampleScan
+        from PIL import Image
 
         registered = []
         module = types.ModuleType("SampleData")
@@ -239,5 +241,28 @@ class TestSample:
         module.SampleDataLogic = type("SampleDataLogic", (), {"registerCustomSampleDataSource": staticmethod(register)})
         monkeypatch.setitem(sys.modules, "SampleData", module)
         SampleScan.register()
-        assert registered[0]["sampleName"] == "Neuro4DSampleBrain"
-        assert registered[0]["uris"].startswith("file:")
+        (given,) = registered
+        assert given["sampleName"] == given["nodeNames"] == "Neuro4DSampleBrain"
+        assert given["uris"].startswith("file:")
+        with Image.open(given["thumbnailFileName"]) as picture:
+            assert picture.size == (260, 280) and len(picture.getcolors()) > 100
+
+    def test_slicers_own_module_takes_it_without_a_network(self, scene, forecast_module, application, monkeypatch):
+        """Slicer's SampleData.py out of a checkout: it copies the file, checks it and puts it into its cache."""
+        own = os.environ.get("NEURO4D_SLICER_PYTHON")
+        folder = Path(own).parents[2] / "Modules" / "Scripted" / "SampleData" if own else None
+        if folder is None or not folder.is_dir():
+            pytest.skip("needs NEURO4D_SLICER_PYTHON in a whole checkout")
+        import slicer
+        from Neuro4DForecastLib import SampleScan
+
+        monkeypatch.syspath_prepend(str(folder))
+        import SampleData
+
+        SampleScan.register()
+        (source,) = slicer.modules.sampleDataSources["Neuro4D"]
+        said = []
+        logic = SampleData.SampleDataLogic(logMessage=lambda text, *_: said.append(text))
+        (copied,) = logic.downloadSourceIntoCache(source)
+        assert Path(copied).read_bytes() == SampleScan.path().read_bytes()
+        assert any("Checksum OK" in text for text in said), said
