@@ -88,7 +88,7 @@ class Neuro4DTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self.logic = None
         self._timer.stop()
-        for part in (self.run, self.settings, self.study):
+        for part in (self.run, self.settings, self.preparation, self.study):
             part.close()
         self.setParameterNode(None)
         self.removeObservers()

@@ -29,6 +29,21 @@ class Study:
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """What `prepare` is told. `workers`: processes; 0 is one for each core. `quick`: coarser, in half the time."""
+
+    study: Study
+    output: Path
+    workers: int = 0
+    quick: bool = False
+
+    def arguments(self) -> list[str]:
+        words = [*self.study.arguments(), "--output", str(self.output)]
+        words += ["--workers", str(self.workers)] if self.workers else []
+        return [*words, *(["--quick"] if self.quick else [])]
+
+
+@dataclass(frozen=True)
 class Training:
     """What `train` is told.
 
@@ -73,8 +88,15 @@ def outputFolder(text: str, what: str, name: str) -> Path:
 
 def preparedFolder(text: str) -> Path:
     path = outputFolder(text, "a folder for the prepared study", "prepared")
-    if not (path / "prepared.json").is_file():
+    about = path / "prepared.json"
+    if not about.is_file():
         raise Problem(f"{path} holds no prepared study yet. Press “Prepare” first.", "prepared", MISSING)
+    try:
+        complete = json.loads(about.read_text(encoding="utf-8")).get("complete", True)
+    except (OSError, ValueError, AttributeError) as error:
+        raise Problem(f"{about} cannot be read ({error}). Prepare the study again.", "prepared") from error
+    if not complete:
+        raise Problem(f"The study in {path} is not prepared to the end yet.", "prepared", MISSING)
     return path
 
 

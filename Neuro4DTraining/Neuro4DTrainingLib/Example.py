@@ -1,13 +1,11 @@
 """A forecast of the sample brain with the weights of a run, while it trains."""
 
 import enum
-import shutil
-import tempfile
 from pathlib import Path
 
 import slicer
 from Neuro4DForecastLib import Entries as ForecastEntries
-from Neuro4DForecastLib import SampleScan
+from Neuro4DForecastLib import RunFolder, SampleScan
 from Neuro4DForecastLib.BackgroundRun import State as RunState
 from Neuro4DForecastLib.Problem import Problem
 
@@ -42,8 +40,17 @@ class Example:
         self._logic = forecastLogic
         self._logic.worker = worker
         self._job = None
-        self._folder = Path(tempfile.mkdtemp(prefix="n4d-", dir=slicer.app.temporaryPath))
-        command = [*worker, "train", "--weights", str(weights), "--output", str(self._folder), "--progress", "none"]
+        self._folder = RunFolder.make(slicer.app.temporaryPath)
+        command = [
+            *worker,
+            "train",
+            "--weights",
+            str(weights),
+            "--output",
+            str(self._folder / "run"),
+            "--progress",
+            "none",
+        ]
         self._model = Question(command)
         self._model.start()
 
@@ -74,7 +81,7 @@ class Example:
                     person["age"], person["sex"], person["education"], person["apoe4"], person["diagnosis"]
                 ),
                 futures=1,
-                model=str(self._folder / "model"),
+                model=str(self._folder / "run" / "model"),
                 device="cpu",
             )
             self._job = self._logic.start(request, SampleScan.load())
@@ -99,7 +106,7 @@ class Example:
     def _end(self, stage: Stage) -> None:
         self.stage = stage
         self._model.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        RunFolder.remove(self._folder)
 
 
 def remember(example: Example) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import slicer
 from Neuro4DForecastLib import Dependencies, Library
 from Neuro4DForecastLib.Library import makeImportable
-from Neuro4DForecastLib.Logic import Neuro4DForecastLogic, pythonProgram
+from Neuro4DForecastLib.Logic import Neuro4DForecastLogic, pythonProgram, workerCommand
 from Neuro4DForecastLib.Problem import Problem
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
@@ -36,14 +36,16 @@ class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         makeImportable()
-        self.worker = [pythonProgram(), "-m", "neuro4d_lib"]
+        self.worker = [pythonProgram(), "-m", "neuro4d_lib"]  # outlives Slicer
+        self.asker = workerCommand()  # ends with it
 
     def getParameterNode(self):
         return Parameters.Neuro4DTrainingParameterNode(super().getParameterNode())
 
-    def prepare(self, study, output, columns="", processes=1) -> Work:
-        """Begin to prepare a study. `columns`: adnimerge, oasis3 or a file that names the columns."""
-        return self.startPreparation(Entries.Study(Path(study).resolve(), str(columns)), Path(output), processes)
+    def prepare(self, study, output, columns="", workers=0, quick=False) -> Work:
+        """Begin to prepare a study. `columns`: adnimerge, oasis3 or a file that names the columns; see Preparation."""
+        chosen = Entries.Study(Path(study).resolve(), str(columns))
+        return self.startPreparation(Entries.Preparation(chosen, Path(output).resolve(), workers, quick))
 
     def train(self, output, prepared=None, start=None, device="auto", **settings) -> Work:
         """Begin to train.
@@ -67,7 +69,7 @@ class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
 
     def readStudy(self, study: Entries.Study) -> Question:
         """Ask what is understood of a study; nothing of it is changed."""
-        question = Question([*self.worker, "study", *study.arguments(), "--json"])
+        question = Question([*self.asker, "study", *study.arguments(), "--json"])
         question.start()
         return question
 
@@ -77,19 +79,28 @@ class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
         settings = question.folder / "settings.json"
         settings.write_text(json.dumps(training.settings), encoding="utf-8")
         config = ["--config", str(settings), "--estimate", "--progress", "json"]
-        question.command = [*self.worker, "train", *training.arguments(), *config]
+        question.command = [*self.asker, "train", *training.arguments(), *config]
         question.start()
         return question
 
-    def startPreparation(self, study: Entries.Study, output: Path, processes: int) -> Work:
+    def askPreparation(self, preparation: Entries.Preparation) -> Question:
+        """Ask what a preparation takes in time, memory and disk."""
+        question = Question([*self.asker, "prepare", *preparation.arguments(), "--estimate", "--progress", "json"])
+        question.start()
+        return question
+
+    def preparationIn(self, folder: Path) -> Work:
+        """The work that prepares a study in this folder. Its record lies beside the folder, which has to begin empty."""
+        return Work(folder, folder.with_name(f"{folder.name}.{PLACE}"))
+
+    def startPreparation(self, preparation: Entries.Preparation) -> Work:
         Dependencies.requireComplete(REQUIREMENTS)
-        if output.resolve() == study.path.resolve() or study.path.resolve() in output.resolve().parents:
+        study, output = preparation.study.path.resolve(), preparation.output.resolve()
+        if study in (output, output.parent, *output.parents):
             raise Problem("The prepared study cannot lie inside the study, to which nothing is written.", "prepared")
-        work = Work(output)
-        command = [*self.worker, "prepare", *study.arguments(), "--output", str(output)]
-        if processes > 1:
-            command += ["--processes", str(processes)]
-        work.start([*command, "--progress", "json"], self._environment(output, "auto"))
+        work = self.preparationIn(preparation.output)
+        command = [*self.worker, "prepare", *preparation.arguments(), "--progress", "json"]
+        work.start(command, Library.workerEnvironment(work.place, "auto"))
         return work
 
     def startTraining(self, training: Entries.Training) -> Work:
@@ -111,7 +122,7 @@ class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
                 kind="notWritable",
             ) from error
         command = [*self.worker, "train", *training.arguments(), "--config", str(settings), "--progress", "json"]
-        work.start(command, self._environment(training.output, training.device), training.device)
+        work.start(command, Library.workerEnvironment(work.place, training.device), training.device)
         return work
 
     def resume(self, work: Work) -> None:
@@ -121,14 +132,11 @@ class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
         if record is None:
             raise Problem(f"Nothing was started in {work.folder} by this panel.", "output")
         command = [*self.worker, *_afterWorker(record.command)]
-        work.start(command, self._environment(work.folder, record.device), record.device)
-
-    def _environment(self, folder: Path, device: str) -> dict[str, str]:
-        return Library.workerEnvironment(folder / PLACE, device)
+        work.start(command, Library.workerEnvironment(work.place, record.device), record.device)
 
     def example(self, run: Path, step: int) -> Example:
         """A forecast of the sample brain with the weights that a run has at this moment."""
-        return Example(self.worker, Neuro4DForecastLogic(), run, step)
+        return Example(self.asker, Neuro4DForecastLogic(), run, step)
 
     def useModel(self, folder: Path) -> None:
         """Let the forecast panel forecast with this model, and go there."""

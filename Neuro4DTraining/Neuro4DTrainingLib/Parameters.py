@@ -17,7 +17,8 @@ class Neuro4DTrainingParameterNode:
     columns: Annotated[str, Choice(list(Entries.COLUMNS))] = Entries.NO_COLUMNS
     columnsFile: str = ""
     prepared: str = ""
-    processes: Annotated[int, WithinRange(1, 256)] = 1
+    workers: Annotated[int, WithinRange(0, 1024)] = 0
+    quick: bool = False
     output: str = ""
     start: Annotated[str, Choice(Entries.STARTS)] = Entries.SHIPPED
     startFolder: str = ""
@@ -40,9 +41,11 @@ def study(node: Neuro4DTrainingParameterNode) -> Entries.Study:
     return Entries.Study(path, Entries.columns(node.columns, node.columnsFile))
 
 
-def preparation(node: Neuro4DTrainingParameterNode) -> tuple[Entries.Study, str]:
-    """The study, and the folder that is to hold what is made of it."""
-    return study(node), str(Entries.outputFolder(node.prepared, "a folder for the prepared study", "prepared"))
+def preparation(node: Neuro4DTrainingParameterNode) -> Entries.Preparation:
+    """What a preparation is told; raises the first Problem."""
+    chosen = study(node)
+    output = Entries.outputFolder(node.prepared, "a folder for the prepared study", "prepared")
+    return Entries.Preparation(chosen, output, node.workers, node.quick)
 
 
 def training(node: Neuro4DTrainingParameterNode) -> Entries.Training:

@@ -5,7 +5,8 @@ from pathlib import Path
 import qt
 
 from Neuro4DTrainingLib import Parameters
-from Neuro4DTrainingLib.Work import Work
+from Neuro4DTrainingLib.EstimateLine import EstimateLine
+from Neuro4DTrainingLib.Work import State, Work
 from Neuro4DTrainingLib.WorkControls import WorkControls
 
 
@@ -17,6 +18,7 @@ class PreparePanel:
             ui.prepareButton, ui.pausePrepareButton, ui.stopPrepareButton, ui.prepareBar, ui.prepareLabel, "Prepare"
         )
         self.controls.againWhenDone = True
+        self.line = EstimateLine(ui.prepareEstimateLabel, logic.askPreparation)
         self.controls.start, self.controls.resume = self._start, logic.resume
         ui.qcButton.clicked.connect(lambda *_: self.openQualityControl())
 
@@ -32,17 +34,18 @@ class PreparePanel:
         if folder is None or not folder.is_absolute():
             self.controls.watch(None)
         elif known is None or known.folder != folder:
-            self.controls.watch(Work(folder))
+            self.controls.watch(self.logic.preparationIn(folder))
 
     def _start(self) -> Work:
-        study, output = Parameters.preparation(self._node)
-        return self.logic.startPreparation(study, Path(output), self._node.processes)
+        return self.logic.startPreparation(Parameters.preparation(self._node))
 
     def update(self, problems: dict[str, str]) -> bool:
         """True when the state changed."""
         before = self.controls.state
         state = self.controls.update(problems)
         self.ui.qcButton.enabled = self.page() is not None
+        fresh = state is State.NONE and not problems
+        self.line.want(Parameters.preparation(self._node) if fresh else None)
         return state is not before
 
     def page(self) -> Path | None:
@@ -54,3 +57,7 @@ class PreparePanel:
         page = self.page()
         if page is not None:
             qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(page)))
+
+    def close(self) -> None:
+        """What belongs to the panel ends; the preparation goes on."""
+        self.line.close()

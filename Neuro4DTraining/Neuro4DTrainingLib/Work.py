@@ -1,7 +1,7 @@
 """A long command in a process of its own that outlives the panel and Slicer. All that is known of it lies in its folder.
 
-`FOLDER/panel/` holds the record (process, command, what was asked of it), what the worker said (events.N.jsonl) and its
-log (log.N.txt), N counting the starts. Any number of panels, now or after Slicer was closed, read the same state from it.
+A folder of its own, such as `RUN/panel/`, holds the record (process and command), what the worker said (events.N.jsonl)
+and its log (log.N.txt), N counting the starts. Any number of panels, now or after Slicer was closed, read the same state from it.
 """
 
 import contextlib
@@ -79,14 +79,16 @@ class Survivor:
 
 class Work:
     """Attributes:
+    folder, place: where the command writes, and where what is known of it lies; they are not the same folder.
     state: as of the last `poll`.
     fraction, message, secondsLeft: what the worker last said of its progress.
     problem: why it failed.
     done: the worker's last word.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: Path | None = None) -> None:
         self.folder = Path(folder)
+        self.place = place or self.folder / PLACE
         self.state = State.NONE
         self.record: Record | None = None
         self._stamp = 0
@@ -101,12 +103,8 @@ class Work:
 
     # files
 
-    @property
-    def _place(self) -> Path:
-        return self.folder / PLACE
-
     def _file(self, name: str, ending: str) -> Path:
-        return self._place / f"{name}.{self.record.session}.{ending}"
+        return self.place / f"{name}.{self.record.session}.{ending}"
 
     def log(self) -> str:
         """What the worker wrote since its last start, at most the last 200,000 characters."""
@@ -155,7 +153,7 @@ class Work:
         return self.state
 
     def _readRecord(self) -> None:
-        path = self._place / "record.json"
+        path = self.place / "record.json"
         try:
             stamp = os.stat(path).st_mtime_ns
             if stamp == self._stamp:
@@ -210,7 +208,7 @@ class Work:
     def start(self, command: list[str], environment: dict[str, str], device: str = "auto") -> None:
         """Start the command, in this folder; a Problem where it runs already or cannot be started."""
         try:
-            self._place.mkdir(parents=True, exist_ok=True)
+            self.place.mkdir(parents=True, exist_ok=True)
             with self._claimed():
                 self._start(command, environment, device)
         except OSError as error:
@@ -236,7 +234,7 @@ class Work:
         with open(self._file("events", "jsonl"), "wb") as events, open(self._file("log", "txt"), "wb") as errors:
             pipes = {"stdin": subprocess.DEVNULL, "stdout": events, "stderr": errors}
             try:
-                process = subprocess.Popen(command, env=whole, cwd=self._place, **pipes, **ProcessTree.startOptions())
+                process = subprocess.Popen(command, env=whole, cwd=self.place, **pipes, **ProcessTree.startOptions())
             except OSError as error:
                 raise Problem(f"The work could not be started: {error}.", kind="start") from error
         _children[process.pid] = process
@@ -253,7 +251,7 @@ class Work:
     @contextlib.contextmanager
     def _claimed(self):
         """Only one panel may be starting the work at a time; the claim of one that was killed does not count."""
-        path, mine = self._place / "starting", json.dumps([os.getpid(), ProcessMark.of(os.getpid()), platform.node()])
+        path, mine = self.place / "starting", json.dumps([os.getpid(), ProcessMark.of(os.getpid()), platform.node()])
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
@@ -272,7 +270,7 @@ class Work:
     def _writeRecord(self) -> None:
         from neuro4d_lib import files
 
-        path = self._place / "record.json"
+        path = self.place / "record.json"
         files.write_whole(path, json.dumps(asdict(self.record), indent=1))
         self._stamp = os.stat(path).st_mtime_ns
 

@@ -39,7 +39,9 @@ def arguments():
     prepare.add_argument("study", type=Path)
     prepare.add_argument("--columns")
     prepare.add_argument("--output", type=Path, required=True)
-    prepare.add_argument("--processes", type=int, default=1)
+    prepare.add_argument("--workers", type=int)
+    prepare.add_argument("--quick", action="store_true")
+    prepare.add_argument("--estimate", action="store_true")
     prepare.add_argument("--progress", choices=["json"], required=True)
     train = commands.add_parser("train")
     train.add_argument("prepared", type=Path, nargs="?")
@@ -84,7 +86,7 @@ def train(options):
     settings = json.loads(options.config.read_text(encoding="utf-8"))
     steps = settings["training"]["steps"]
     if options.estimate:
-        print(json.dumps(ESTIMATE))
+        say("estimate", **ESTIMATE)
         return
     misbehave()
     run = options.output
@@ -121,8 +123,15 @@ ESTIMATE = {"seconds": 7200.0, "memory_bytes": 3.2e9, "disk_bytes": 0.4e9}
 
 
 def prepare(options):
+    if options.estimate:
+        say("estimate", **ESTIMATE)
+        return
     misbehave()
+    about = options.output / "prepared.json"
+    if options.output.exists() and any(options.output.iterdir()) and not about.exists():
+        refuse(f"{options.output} is not empty and holds no prepared study. Choose a new folder.")
     options.output.mkdir(parents=True, exist_ok=True)
+    write(about, json.dumps({"format": 1, "complete": False, "study": str(options.study), "subjects": {}}))
     count = 30
     for index in range(count):
         done = options.output / f"subject-{index}"
@@ -132,7 +141,7 @@ def prepare(options):
         say("progress", fraction=(index + 1) / count, message=f"sub-{index:02d}", seconds_left=0.1)
     (options.output / "qc").mkdir(exist_ok=True)
     (options.output / "qc" / "index.html").write_text("<html></html>", encoding="utf-8")
-    write(options.output / "prepared.json", json.dumps({"format": 1, "study": str(options.study), "subjects": {}}))
+    write(about, json.dumps({"format": 1, "complete": True, "study": str(options.study), "subjects": {}}))
     say("done", folder=str(options.output))
 
 

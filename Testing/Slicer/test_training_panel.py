@@ -108,7 +108,7 @@ class TestBefore:
 
     def test_time_memory_and_disk_are_estimated_before_it_starts(self, training_panel, tmp_path, wait):
         run = choose(training_panel, tmp_path)
-        wait(lambda: training_panel.settings.estimate)
+        wait(lambda: training_panel.settings.line.estimate)
         assert training_panel.ui.estimateLabel.text == "About 2.0 h, 3.2 GB of memory, 400 MB of disk."
         assert not run.exists()
 
@@ -329,7 +329,8 @@ class TestPreparing:
         assert chosen.ui.pausePrepareButton.text == "Continue"
         chosen.ui.stopPrepareButton.click()
         wait(lambda: chosen.ui.prepareButton.text == "Resume")
-        assert not (tmp_path / "prepared" / "prepared.json").exists()
+        chosen.ui.outputEdit.text = str(tmp_path / "run")
+        assert "not prepared to the end yet" in chosen.ui.trainButton.toolTip
         fake_worker("")
         chosen.ui.prepareButton.click()
         wait(lambda: self.ended(chosen))
