@@ -81,7 +81,8 @@ def requireComplete(listFile: Path | None = None) -> None:
 
 def question(found: list[Package]) -> str:
     """The one confirmation: what would be installed, and how large it is."""
-    lines = [f"• {package.name} ({SIZES.get(package.name, 'small')})" for package in found]
+    known = {"missing": "", "half": "only half installed, will be taken out first; ", "present": ""}
+    lines = [f"• {package.name} ({known[package.state]}{SIZES.get(package.name, 'small')})" for package in found]
     return (
         "Neuro4D needs Python packages that Slicer does not have yet:\n"
         + "\n".join(lines)

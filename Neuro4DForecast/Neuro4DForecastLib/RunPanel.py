@@ -14,6 +14,7 @@ class RunPanel:
     def __init__(self, ui, logic, inputs, playback, packages) -> None:
         self.ui, self.logic, self.inputs, self.playback, self.packages = ui, logic, inputs, playback, packages
         self._estimate = None
+        self._step = ""
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self._poll)
@@ -65,6 +66,7 @@ class RunPanel:
         self.ui.progressBar.setRange(0, 1000)
         self.ui.progressBar.setValue(0)
         self.ui.logText.setPlainText("")
+        self._step = ""
         self._say("Starting")
         self._timer.start()
 
@@ -90,6 +92,9 @@ class RunPanel:
 
     def _progress(self, fraction: float, message: str, secondsLeft) -> None:
         self.ui.progressBar.setValue(int(1000 * fraction))
+        if message != self._step:
+            self._step = message
+            self.ui.logText.appendPlainText(message)
         left = f" — {max(1, round(secondsLeft))} s left" if secondsLeft is not None else ""
         self._say(f"{message}{left}")
 

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -20,7 +21,13 @@ def dependencies(scene, forecast_module):
 
 
 @pytest.fixture
-def lacking(dependencies, monkeypatch):
+def really_look(dependencies):
+    """How packages are looked for, before `lacking` pretends."""
+    return dependencies.look
+
+
+@pytest.fixture
+def lacking(dependencies, really_look, monkeypatch):
     """Pretend that these packages are not there yet; `installed` collects the ones that get installed."""
     state = {"torch": "missing", "nibabel": "missing", "safetensors": "present"}
 
@@ -139,6 +146,37 @@ class TestInstalling:
         lacking["torch"] = "half"
         dependencies.install(lambda text: True)
         assert extension.calls[0] == "uninstall"
+
+    def test_what_is_left_of_a_torch_is_recognized_said_and_repaired(
+        self, panel, head, extension, pip, monkeypatch, tmp_path, dependencies, really_look
+    ):
+        """A real folder on Python's path, as an interrupted installation leaves it; nothing of it is imported."""
+        from stand_in.application import answering
+
+        (tmp_path / "rest" / "torch" / "lib").mkdir(parents=True)
+        (tmp_path / "rest" / "torch" / "__init__.py").write_text("raise ImportError('half of torch was imported')")
+        monkeypatch.setattr(dependencies, "look", really_look)
+        monkeypatch.syspath_prepend(str(tmp_path / "rest"))
+        monkeypatch.delitem(sys.modules, "torch", raising=False)
+        importlib.invalidate_caches()
+        panel.ui.scanSelector.setCurrentNode(head())
+        panel.enter()
+        assert ": only half installed" in panel.ui.packagesLabel.text.splitlines()[0]
+        assert panel.ui.repairButton.visible and not panel.ui.packagesButton.collapsed
+        uninstall = extension.uninstallTorch
+
+        def uninstallTorch():
+            uninstall()
+            shutil.rmtree(tmp_path / "rest" / "torch")
+            sys.path.remove(str(tmp_path / "rest"))
+
+        extension.uninstallTorch = uninstallTorch
+        with answering(True) as asked:
+            panel.ui.repairButton.click()
+        assert "torch (only half installed" in asked[0] and "nibabel" not in asked[0]
+        assert extension.calls[0] == "uninstall" and len(extension.calls) == 2 and pip == []
+        assert panel.ui.statusLabel.text == "All packages are installed."
+        assert not panel.ui.repairButton.visible
 
     def test_without_the_extension_it_asks_for_it(self, panel, dependencies, lacking, pip, application):
         from stand_in.application import answering

@@ -155,7 +155,9 @@ class TestForecast:
         assert panel.ui.forecastButton.text == "Cancel"
         wait(lambda: panel.ui.progressBar.value > 100)
         assert "s left" in panel.ui.statusLabel.text
+        assert panel.ui.logText.plainText.splitlines()[-1] == "Working"  # the steps so far; at the end, all there is
         panel.ui.forecastButton.click()
+        assert "forecast scan.nii" in panel.ui.logText.plainText
 
     def test_what_follows_is_one_click_away(self, panel, head):
         """From a loaded volume: enter (it is chosen), Forecast; then it plays by itself."""
