@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from neuro4d_lib.data.population_config import PopulationConfig
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.model import ModelConfig, TrajectoryModel
 from neuro4d_lib.training.config import TrainingConfig
 from neuro4d_lib.training.objective import Objective, autocast, random_stream, validate
-from neuro4d_lib.training.trainer import train
+from neuro4d_lib.training.trainer import simulated_task, train
 
 CPU = torch.device("cpu")
 SMALL = {"steps": 4, "people": 4, "prior_steps": 1, "validate_every": 0, "gate_people": 0, "validation_people": 9}
@@ -144,10 +145,8 @@ class TestValidation:
 
 
 def validate_again(model, fields, config):
-    from neuro4d_lib.training.trainer import _build
-
-    _, batches = _build(fields, model.config, config)
-    return validate(model, batches, config, CPU).loss
+    people = simulated_task(fields, model.config, config, PopulationConfig()).held_out
+    return validate(model, people, config, CPU).loss
 
 
 class TestTraining:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from neuro4d_lib.diffusion.denoiser import Denoiser
 from neuro4d_lib.model import TrajectoryModel
 from neuro4d_lib.training.config import TrainingConfig
-from neuro4d_lib.training.simulated import Batch, SimulatedBatches
+from neuro4d_lib.training.simulated import Batch
+from neuro4d_lib.training.task import Batches
 
-_STREAMS = ("people", "noise", "population", "prior", "validation people", "validation noise")
+_STREAMS = ("people", "noise", "population", "prior", "validation people", "validation noise",
+            "split", "folds", "designs")  # fmt: skip
 
 
 def random_stream(device: torch.device, seed: int, stream: str, *place: int) -> torch.Generator:
@@ -60,9 +62,7 @@ class Validation:
 
 
 @torch.no_grad()
-def validate(
-    model: TrajectoryModel, batches: SimulatedBatches, config: TrainingConfig, device: torch.device
-) -> Validation:
+def validate(model: TrajectoryModel, batches: Batches, config: TrainingConfig, device: torch.device) -> Validation:
     """The same people, noise times and noise whenever it is called with the same configuration; as many of each kind of step."""
     kinds = len(config.earlier_visits)
     nothing = Denoiser(lambda x, t, condition: torch.zeros_like(x), model.denoiser.schedule)
@@ -77,7 +77,8 @@ def validate(
             noise = random_stream(device, config.seed, "validation noise", kind)
             with autocast(config.precision, device):
                 both.append(float(denoiser.loss(clean, condition, noise).mean()))
-        losses.setdefault(earlier, []).append((both[0], both[1]))
+        # A study may have nobody with so many earlier visits.
+        losses.setdefault(batch.seen.shape[1], []).append((both[0], both[1]))
     means = {earlier: np.mean(pairs, axis=0) for earlier, pairs in sorted(losses.items())}
     loss, without = np.mean([pair for pairs in losses.values() for pair in pairs], axis=0).tolist()
     gains = {earlier: float(1 - pair[0] / pair[1]) for earlier, pair in means.items()}

@@ -1,4 +1,4 @@
-"""Training on simulated people: the closed form first, then the network on what it leaves."""
+"""Training: the closed form first, then the network on what it leaves."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ from neuro4d_lib.training.run_state import (
     write_whole,
 )
 from neuro4d_lib.training.simulated import Batch, SimulatedBatches
+from neuro4d_lib.training.task import Batches, Task
 
 WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
@@ -59,14 +60,52 @@ def train(
     group: Group | None = None,
     population: PopulationConfig | None = None,
 ) -> TrajectoryModel:
-    """Train, or go on where a run in `output` stopped: to the same result, on a CPU bit by bit.
+    """Train on simulated people; see `run_task`.
 
     Args:
         fields: what `training_fields` wrote: velocity field, region share and smooth map of every region.
+        population: what the simulated people are like.
+    """
+
+    def task() -> Task:
+        return simulated_task(fields, model_config, config, population or PopulationConfig())
+
+    return run_task(task, output, config, device, progress, on_step, group)
+
+
+def simulated_task(
+    fields: Path, model_config: ModelConfig, config: TrainingConfig, population: PopulationConfig
+) -> Task:
+    """A fresh model and simulated people."""
+    model, batches = _build(fields, model_config, config, population)
+    settings = {"training": to_dict(config), "model": to_dict(model_config), "population": to_dict(population)}
+
+    def fit_prior(model: TrajectoryModel, device: torch.device, progress: Progress) -> None:
+        people = random_stream(_CPU, config.seed, "prior")
+        prior_fit.fit(model.prior, batches, device, people, config.prior_steps, progress=progress)
+
+    def gate(model: TrajectoryModel, device: torch.device, progress: Progress) -> Tensor:
+        return measure_gate(model, batches, device, config.gate_people, config.seed, progress=progress)
+
+    return Task(model, batches, batches, settings, {"fields": _hash(fields)}, fit_prior, gate)
+
+
+def run_task(
+    make_task: Callable[[], Task],
+    output: Path,
+    config: TrainingConfig,
+    device: torch.device,
+    progress: Progress = silent,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
+    group: Group | None = None,
+) -> TrajectoryModel:
+    """Train, or go on where a run in `output` stopped: to the same result, on a CPU bit by bit.
+
+    Args:
+        make_task: called once the folder is known to be usable.
         output: folder of the run: settings, weights, log and the state that a resumed run needs.
         on_step: is given the line of the log of each step.
         group: the processes that train together; each of them calls this function.
-        population: what the simulated people are like.
 
     Returns:
         The averaged model with its gate. Of several processes, only the first one's is finished.
@@ -80,23 +119,24 @@ def train(
             f"Set it to a multiple of {group.size}."
         )
     torch.manual_seed(config.seed)
-    population = population or PopulationConfig()
-    model, batches = _build(fields, model_config, config, population)
-    settings = {"training": to_dict(config), "model": to_dict(model_config), "population": to_dict(population)}
-    identity = {**settings, "fields": _hash(fields)}
+    task = make_task()
+    model, batches, identity = task.model, task.batches, {**task.settings, **task.identity}
     model.to(device).unet.checkpointing = config.checkpointing
     group.wait()  # No process writes before all have looked.
 
     if fresh and group.first:
-        people = random_stream(_CPU, config.seed, "prior")
-        prior_fit.fit(model.prior, batches, device, people, config.prior_steps, progress=part(progress, 0, 0.2))
+        task.fit_prior(model, device, part(progress, 0, 0.2))
     model.prior.requires_grad_(False)
     average = MovingAverage(model)
     parameters = [*model.unet.parameters(), *model.conditioner.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=1e-3, betas=(0.9, 0.99))
     if fresh and group.first:
-        write_whole(output / CONFIG_FILE, (json.dumps(settings, indent=1) + "\n").encode())
-        save_state(saved, identity, Standing(), model, average.module, {}, optimizer)
+        write_whole(output / CONFIG_FILE, (json.dumps(task.settings, indent=1) + "\n").encode())
+        standing, best = Standing(), {}
+        if task.trained_before and config.validate_every:
+            standing.best = validate(average.module, task.held_out, config, device).loss
+            best = _kept(average.module)
+        save_state(saved, identity, standing, model, average.module, best, optimizer)
     group.wait()
     # A new run starts from its own state, too: so there is one way to start, and all processes hold the same weights.
     standing, best = load_state(saved, identity, model, average.module, optimizer)
@@ -147,10 +187,10 @@ def train(
             }
             due = config.validate_every and standing.step % config.validate_every == 0
             if group.first and (due or (config.validate_every and standing.step == config.steps)):
-                checked = validate(average.module, batches, config, device)
+                checked = validate(average.module, task.held_out, config, device)
                 better = checked.loss < standing.best
                 if better:
-                    best = {name: value.cpu().clone() for name, value in learned(average.module).items()}
+                    best = _kept(average.module)
                     standing.best, standing.best_step = checked.loss, standing.step
                 standing.waited = 0 if better else standing.waited + 1
                 entry |= {
@@ -176,13 +216,11 @@ def train(
     keep()
     # A run that its time ended was last validated some steps ago.
     if best and standing.step < config.steps:
-        now = validate(average.module, batches, config, device)
+        now = validate(average.module, task.held_out, config, device)
         best = {} if now.loss < standing.best else best
     average.module.load_state_dict({**average.module.state_dict(), **best})
     if config.gate_people:
-        gate = measure_gate(
-            average.module, batches, device, config.gate_people, config.seed, progress=part(progress, 0.95, 1)
-        )
+        gate = task.gate(average.module, device, part(progress, 0.95, 1))
         average.module.gate.copy_(gate)
     save_weights(average.module, output / WEIGHTS_FILE)
     progress(1.0, "Trained")
@@ -207,6 +245,11 @@ def write_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
         for name, value in tensors.items()
     }
     write_whole(path, safetensors.save(stored))
+
+
+def _kept(model: TrajectoryModel) -> dict[str, Tensor]:
+    """What was learned, as it is now."""
+    return {name: value.cpu().clone() for name, value in learned(model).items()}
 
 
 def _is_fresh(output: Path) -> bool:
@@ -246,7 +289,7 @@ def _build(
     return model, SimulatedBatches(population, deformation, tensors["state_maps"])
 
 
-def _draw(batches: SimulatedBatches, config: TrainingConfig, step: int, mine: range) -> dict[int, Batch]:
+def _draw(batches: Batches, config: TrainingConfig, step: int, mine: range) -> dict[int, Batch]:
     """The parts of a step that are this process's."""
     kind = step % len(config.earlier_visits)
     earlier, future, size = config.earlier_visits[kind], config.future_frames[kind], config.people // config.parts
