@@ -52,6 +52,11 @@ def test_the_training_module_finds_the_library_of_its_neighbor(tmp_path):
     assert "needs the module Neuro4DForecast of the same extension" in done.stderr
 
 
+def test_the_forecast_module_does_not_know_the_training_module():
+    files = (ROOT / "Neuro4DForecast").rglob("*.py")
+    assert [path.name for path in files if "Neuro4DTraining" in path.read_text(encoding="utf-8")] == []
+
+
 def test_reloading_loads_the_parts_anew(panel):
     kept = {name: module for name, module in sys.modules.items() if name.startswith("Neuro4DForecast")}
     try:
