@@ -1,10 +1,15 @@
 """Packages inside Slicer: found without importing, installed after one yes, torch through its extension only."""
 
+import ast
 import importlib
 import inspect
+import os
+import re
 import shutil
+import subprocess
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -86,8 +91,6 @@ def pip(monkeypatch, lacking, dependencies):
 
 class TestLooking:
     def test_opening_the_panel_imports_neither_torch_nor_nibabel(self, application):
-        import subprocess
-
         code = (
             "import sys; sys.path[:0]=[sys.argv[1]]\nimport stand_in\nfrom pathlib import Path\n"
             "from stand_in.application import *\napp=stand_in.install(temporary_folder())\n"
@@ -238,6 +241,49 @@ class TestInstalling:
 
         with pytest.raises(Problem, match="Offline installation"):
             dependencies.install(lambda text: True)
+
+
+def tiny_wheel(folder, name, files):
+    """A wheel that pip accepts, of a package with these files."""
+    about = f"{name}-9.0.dist-info"
+    files = {f"{name}/{file}": "" for file in files} | {
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.0\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(folder / f"{name}-9.0-py3-none-any.whl", "w") as wheel:
+        for path, text in files.items():
+            wheel.writestr(path, text)
+        wheel.writestr(f"{about}/RECORD", "".join(f"{path},,\n" for path in [*files, f"{about}/RECORD"]))
+
+
+LOOK_AROUND = """
+import sys, types
+sys.modules["slicer"] = types.ModuleType("slicer")
+from Neuro4DForecastLib import Dependencies
+print(*(package.state for package in Dependencies.packages()))
+"""
+
+
+def test_the_offline_installation_of_the_documentation_is_all_that_a_forecast_needs(tmp_path):
+    """The documented line with wheels of a folder and no index, into a Python that has none of the packages."""
+    wheels, site = tmp_path / "wheels", tmp_path / "site"
+    wheels.mkdir()
+    for name, files in (("nibabel", ["__init__.py"]), ("safetensors", ["__init__.py"])):
+        tiny_wheel(wheels, name, files)
+    tiny_wheel(wheels, "torch", ["__init__.py", "_C.py", "nn/__init__.py"])
+    text = (ROOT / "docs" / "slicer.md").read_text(encoding="utf-8")
+    arguments = ast.literal_eval(re.search(r'slicer\.util\.pip_install\((\["--no-index".*\])\)', text)[1])
+    arguments[arguments.index("--find-links") + 1] = str(wheels)
+    paths = os.pathsep.join([str(site), str(ROOT / "Neuro4DForecast")])
+    looking = [sys.executable, "-S", "-c", LOOK_AROUND]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    states = lambda: subprocess.run(  # noqa: E731
+        looking, env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert states() == ["missing"] * 3
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(site)]
+    subprocess.run([*install, *arguments], check=True)
+    assert states() == ["present"] * 3
 
 
 class TestContracts:
