@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from neuro4d_lib import cli
-from neuro4d_lib.applications import evaluation
+from neuro4d_lib.applications import baselines, evaluation, evaluation_scores
 from neuro4d_lib.applications.evaluation import evaluate_study
-from neuro4d_lib.applications.evaluation_scores import horizon_bin, score_study
+from neuro4d_lib.applications.evaluation_baselines import measured_people, study_predictions
+from neuro4d_lib.applications.evaluation_scores import horizon_bin, past_of, score_study
 from neuro4d_lib.applications.evaluation_subject import Networks, Settings
 from neuro4d_lib.applications.known_truth_scores import SCORED
 from neuro4d_lib.applications.line_law import Prediction
@@ -96,6 +97,33 @@ class TestScores:
         assert value(rows, "true_volume_error_percent_of_brain") == pytest.approx(own / 10, rel=1e-4)
         assert value(rows, "true_change_skill_score") == pytest.approx(1 - 1 / 16, abs=0.01)
         assert value(rows, "volume_error_percent", "group_rate") == pytest.approx(100 * (np.exp(-0.02) - np.exp(-0.03)))
+
+    def test_the_study_forecasts_its_people_by_the_others(self, rng):
+        """People who lose 3 % a year, one of them 30 %: nobody's forecast knows that one but those of others."""
+        found = []
+        for i in range(40):
+            rate = -0.3 if i == 7 else -0.03 + 0.005 * rng.normal()
+            level = 0.1 * rng.normal(size=REGIONS)
+            first = {**case(rng, years=1.0), "past": [level.tolist()], "true": None}
+            for years in (1.0, 2.0):
+                measured = rate * years + 0.002 * rng.normal(size=REGIONS)
+                found.append({**first, "subject": f"sub-{i:02d}", "years": years, "measured": measured.tolist()})
+        people, names = measured_people(found)
+        assert names[7] == "sub-07" and people.years.shape == (40, 3)
+        years = np.array([[one["years"]] for one in found])
+        predicted = study_predictions(found, past_of(found), years, ["group_rate"])["study_group_rate"].mean
+        assert predicted[14] == pytest.approx(np.full((1, REGIONS), -0.03), abs=0.004)
+        others = baselines.fit("group_rate", people.only(np.arange(40) % 5 != 2))
+        assert predicted[14:15] == pytest.approx(others(past_of(found).only(np.array([14])), years[14:15]).mean)
+        with pytest.raises(InputError, match="Too few people with three or more visits"):
+            study_predictions(found[:20], past_of(found[:20]), years[:20])
+
+    def test_its_forecasters_stand_beside_the_others(self, rng, monkeypatch):
+        known = Prediction(np.full((30, 1, REGIONS), -0.03), np.full((30, 1, REGIONS), 0.01))
+        monkeypatch.setattr(evaluation_scores, "study_predictions", lambda *_: {"study_group_rate": known})
+        rows = score_study(people(rng), FITTED)
+        assert value(rows, "volume_error_percent", "study_group_rate") == pytest.approx(0, abs=1e-9)
+        assert value(rows, "true_change_skill_score", "study_group_rate") == pytest.approx(1 - 1 / 16)
 
     def test_segmentations_that_came_with_the_data(self, rng):
         found = people(rng, 12)

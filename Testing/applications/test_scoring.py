@@ -6,7 +6,14 @@ import pytest
 from neuro4d_lib.applications.figures import draw_scores
 from neuro4d_lib.applications.score_report import render_scores
 from neuro4d_lib.applications.score_table import ALL, Cases, select
-from neuro4d_lib.applications.scoring import ControlledFutures, Futures, Gaussian, score_changes, score_pit
+from neuro4d_lib.applications.scoring import (
+    ControlledFutures,
+    Futures,
+    Gaussian,
+    noise_ceiling,
+    score_changes,
+    score_pit,
+)
 from neuro4d_lib.errors import InputError
 
 N, SIGNAL_SD, NOISE_SD, MEAN = 4000, 0.02, 0.015, -0.03
@@ -38,6 +45,27 @@ def world():
 def cell(world, metric, method, region="hippocampus"):
     (row,) = select(world[0], metric=metric, method=method, region=region, horizon_years=2.0, diagnosis=ALL, scans=None)
     return row
+
+
+class TestMeasurementNoise:
+    """A perfect forecaster, scored against noisy changes of 10 noise SDs in one region and of 1 in the other."""
+
+    def test_gets_the_ceiling_where_change_is_measurable_and_no_score_elsewhere(self):
+        rng = np.random.default_rng(1)
+        noise_sd = np.array([0.004, 0.04])
+        change = rng.normal(0, 0.04, (N, 2, 2))
+        measured = change + rng.normal(0, 1, change.shape) * noise_sd
+        cases = Cases(REGIONS, HORIZONS, np.arange(N), np.full(N, "CN"), np.full(N, 1))
+        rows = score_changes(cases, "perfect", Gaussian(change), measured, Gaussian(0 * change), noise_sd=noise_sd)
+        ceiling = noise_ceiling(cases, measured, noise_sd)
+        for metric in ("change_skill_score", "pattern_correlation", "amplitude_ratio"):
+            assert {row.region for row in select(rows, metric=metric)} == {"hippocampus"}
+        assert {row.region for row in ceiling} == {"hippocampus"}
+        assert {row.region for row in select(rows, metric="crps")} == set(REGIONS)
+        for row in select(rows, metric="change_skill_score"):
+            (limit,) = [one for one in ceiling if one.cell == row.cell]
+            assert limit.value == pytest.approx(1 - 0.004**2 / (0.04**2 + 0.004**2), abs=1e-3)
+            assert row.value == pytest.approx(limit.value, abs=4 * row.standard_error)
 
 
 class TestScoreChanges:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from neuro4d_lib import __version__
 from neuro4d_lib.applications import known_truth_scores
+from neuro4d_lib.applications.evaluation_baselines import PREFIX
 from neuro4d_lib.applications.evaluation_labels import Segmentations
 from neuro4d_lib.applications.evaluation_scores import BRAIN, score_study
 from neuro4d_lib.applications.evaluation_subject import Networks, Settings, evaluate_subject
@@ -19,6 +21,8 @@ from neuro4d_lib.applications.figures import draw_scores
 from neuro4d_lib.applications.score_report import TRUE, render_scores
 from neuro4d_lib.applications.score_table import Score, select, write_scores
 from neuro4d_lib.checkpoint import load_model
+from neuro4d_lib.data.population import Population
+from neuro4d_lib.data.population_volumes import PopulationVolumes
 from neuro4d_lib.data.study import Study, Unusable, read_study
 from neuro4d_lib.devices import checked_device
 from neuro4d_lib.errors import InputError
@@ -126,7 +130,8 @@ def _of_subject(
 def _score(found: Sequence[dict[str, Any]], model: ForecastModel, progress: Progress) -> list[Score]:
     shares = known_truth_scores.region_shares(model.reference)
     fitted = known_truth_scores.fitted_baselines(shares, progress, TRAINING_PEOPLE)
-    return score_study(found, fitted)
+    noise_sd = math.sqrt(2) * PopulationVolumes(Population(), model.reference).noise_sd(known_truth_scores.SCORED)
+    return score_study(found, fitted, noise_sd)
 
 
 def _described(folder: Path, model: ForecastModel, settings: Settings, networks: Networks) -> dict[str, Any]:
@@ -212,7 +217,7 @@ def _write(
     title = f"{'Simulated' if simulated else 'Real'} study {study.folder.resolve().name}: {len(found)} people"
     write_scores(output / "scores.csv", rows)
     labels = any(case.get("labels") for person in found for case in person["cases"])
-    preface = _preface(model, networks, simulated, labels)
+    preface = _preface(model, networks, simulated, labels, rows)
     if unusable:
         listed = "\n".join(f"- {one.subject}: {one.reason}." for one in unusable)
         preface += [f"## Not evaluated: {len(unusable)} of {len(unusable) + len(found)} people", listed]
@@ -228,7 +233,28 @@ def _main_horizon(rows: Sequence[Score]) -> float:
     return 2.0 if not known or 2.0 in known else max(known, key=lambda years: known[years])
 
 
-def _preface(model: ForecastModel, networks: Networks, simulated: bool, labels: bool) -> list[str]:
+def _of_the_study(rows: Sequence[Score]) -> str:
+    """Whether the study has simple forecasters of its own."""
+    if any(row.method.startswith(PREFIX) for row in rows):
+        return f"Those named `{PREFIX}` were fitted to the study's own people, each forecast without the person (five parts)."
+    return "The study has too few people with three or more visits to fit them to its own people."
+
+
+def _left_out(rows: Sequence[Score]) -> str:
+    """Where change was too small to be scored."""
+    cells = {row.cell for row in select(rows, metric="volume_error_percent", method="model")}
+    scored = {row.cell for row in select(rows, metric="change_skill_score", method="model")}
+    small = sorted({cell[0] for cell in cells - scored})
+    where = f" That is so in {len(cells - scored)} of {len(cells)} cells, of {', '.join(small)}." if small else ""
+    return (
+        "A change skill score stands where the measured change is at least three SDs of its noise, that of the simulated "
+        f"scans (docs/population.md); `noise_ceiling` is what a perfect forecaster would reach.{where}"
+    )
+
+
+def _preface(
+    model: ForecastModel, networks: Networks, simulated: bool, labels: bool, rows: Sequence[Score]
+) -> list[str]:
     """What was compared with what."""
     volumes = (
         "Volumes: the scan's regions (propagated from the reference by registration) carried by the forecast, against the "
@@ -242,7 +268,8 @@ def _preface(model: ForecastModel, networks: Networks, simulated: bool, labels: 
         "Horizons are bins: up to 1.5 years (1), 2.5 (2), 4 (3), beyond (5); rates are by the real time. The simple forecasts "
         "see the same past volumes as the model, and were fitted to "
         f"{TRAINING_PEOPLE} simulated people. `registration_extrapolation` lets the "
-        "motion between the last two scans go on.",
+        "motion between the last two scans go on. " + _of_the_study(rows),
+        _left_out(rows),
     ]
     if simulated:
         parts.append(

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from neuro4d_lib.applications import baselines
+from neuro4d_lib.applications.evaluation_baselines import study_predictions
 from neuro4d_lib.applications.evaluation_subject import REAL
 from neuro4d_lib.applications.known_truth_scores import NEEDS_TWO_SCANS, SCORED
-from neuro4d_lib.applications.line_law import People
+from neuro4d_lib.applications.line_law import People, Prediction
 from neuro4d_lib.applications.score_report import OWN, TRUE
 from neuro4d_lib.applications.score_table import ALL, Cases, Score
-from neuro4d_lib.applications.scoring import Distribution, Futures, Gaussian, score_changes, score_pit
+from neuro4d_lib.applications.scoring import (
+    Distribution,
+    Futures,
+    Gaussian,
+    noise_ceiling,
+    score_changes,
+    score_pit,
+)
+from neuro4d_lib.errors import InputError
 from neuro4d_lib.metrics import distribution
 
 HORIZONS = (1.0, 2.0, 3.0, 5.0)
@@ -32,17 +42,24 @@ def horizon_bin(years: float) -> int:
     return int(np.searchsorted(_BIN_EDGES, years))
 
 
-def score_study(found: Found, fitted: Mapping[str, baselines.Forecaster]) -> list[Score]:
+def score_study(
+    found: Found, fitted: Mapping[str, baselines.Forecaster], noise_sd: np.ndarray | None = None
+) -> list[Score]:
     """All rows.
 
     Args:
         fitted: the simple forecasters for SCORED, by name.
+        noise_sd: of the measured changes of SCORED [R].
     """
     cases = [{**case, "subject": person["subject"]} for person in found for case in person["cases"]]
     forecasts = [{**one, "subject": person["subject"]} for person in found for one in person["forecasts"]]
-    rows = _volume_scores(cases, fitted, "measured", "")
-    if any(case["true"] is not None for case in cases):
-        rows += _volume_scores([case for case in cases if case["true"] is not None], fitted, "true", TRUE)
+    own: dict[str, Prediction] = {}
+    # A study of few people, or of few with three visits, says too little of its own rates.
+    with suppress(InputError):
+        own = study_predictions(cases, past_of(cases), np.array([[case["years"]] for case in cases]))
+    rows = _volume_scores(cases, fitted, own, "measured", "", noise_sd)
+    if all(case["true"] is not None for case in cases):
+        rows += _volume_scores(cases, fitted, own, "true", TRUE)
     rows += _label_scores([case for case in cases if case.get("labels")])
     rows += _image_scores(cases)
     rows += _set_scores(cases)
@@ -67,9 +84,18 @@ def _cases(rows: Found, regions: Sequence[str]) -> Cases:
 
 
 def _volume_scores(
-    cases: Found, fitted: Mapping[str, baselines.Forecaster], truth_name: str, prefix: str
+    cases: Found,
+    fitted: Mapping[str, baselines.Forecaster],
+    own: Mapping[str, Prediction],
+    truth_name: str,
+    prefix: str,
+    noise_sd: np.ndarray | None = None,
 ) -> list[Score]:
-    """Log-volume changes against what the follow-up scan shows, or against the simulated truth."""
+    """Log-volume changes against what the follow-up scan shows, or against the simulated truth.
+
+    Args:
+        own: what forecasters fitted to the study predict of every case [N, 1, R], by name.
+    """
     cells = _cases(cases, SCORED)
     years = np.array([case["years"] for case in cases])
     in_bin = np.array([horizon_bin(value) for value in years])[:, None] == np.arange(len(HORIZONS))
@@ -82,20 +108,24 @@ def _volume_scores(
     draws = min(len(case["futures"]) for case in cases)
     samples = np.stack([placed(_floats([case["futures"][m] for case in cases])) for m in range(draws)])
     forecasts: dict[str, Distribution] = {"model": Futures(samples)}
-    past, in_years = _people(cases), np.where(in_bin, years[:, None], np.nan)
+    past, in_years = past_of(cases), np.where(in_bin, years[:, None], np.nan)
     several = np.array([case["scans"] > 1 for case in cases])
-    for name, forecaster in fitted.items():
-        prediction = forecaster(past, in_years)
+    predictions = {name: forecaster(past, in_years) for name, forecaster in fitted.items()}
+    for name, prediction in own.items():
+        sd = None if prediction.sd is None else placed(prediction.sd[:, 0])
+        predictions[name] = Prediction(placed(prediction.mean[:, 0]), sd)
+    for name, prediction in predictions.items():
         told = np.ones_like(several) if name not in NEEDS_TWO_SCANS else several
         mean = np.where(told[:, None, None], prediction.mean, np.nan)
         sd = None if prediction.sd is None else np.where(told[:, None, None], prediction.sd, np.nan)
         forecasts[name] = Gaussian(mean, sd)
     share = _floats([case["brain_share"] for case in cases])
-    rows: list[Score] = []
+    rows = [] if noise_sd is None else noise_ceiling(cells, truth, noise_sd, prefix)
     for name, forecast in forecasts.items():
         rows += score_changes(
-            cells, name, forecast, truth, forecasts["group_rate"], years=in_years, share_of_brain=share, prefix=prefix
-        )
+            cells, name, forecast, truth, forecasts["group_rate"], years=in_years, share_of_brain=share,
+            noise_sd=noise_sd, prefix=prefix,
+        )  # fmt: skip
         if name == "model":
             pit = score_pit(cells, name, forecast, truth, prefix)
             rows += [row for row in pit if row.n >= LEAST_PIT_CASES or "tenth" not in row.metric]
@@ -141,7 +171,7 @@ def _label_scores(cases: Found) -> list[Score]:
     return rows
 
 
-def _people(cases: Found) -> People:
+def past_of(cases: Found) -> People:
     """The past scans of every case, the latest at years 0."""
     most = max(len(case["past_years"]) for case in cases)
     years = np.full((len(cases), most), np.nan)

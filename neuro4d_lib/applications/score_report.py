@@ -16,8 +16,7 @@ MEANING = {
     "crps_skill": "1 - CRPS / CRPS of the group rate; 0 as good as that, 1 perfect.",
     "crps_share_of_exact": "Share of the exact forecaster's gain over the group rate; 1 is all that can be known.",
     "change_skill_score": "1 - sum (true - predicted)^2 / sum true^2 of the change since the last scan; "
-    "0 as good as copying the last scan, 1 perfect.",
-    "change_skill_ceiling": "Change skill score that a perfect forecaster reaches, given the noise of the measurement.",
+    "0 as good as copying the last scan, 1 perfect; noise_ceiling: what a perfect forecast would get of noisy scans.",
     "pattern_correlation": "Uncentered correlation r of predicted and true changes. Change skill score = r^2 - (r - m)^2.",
     "amplitude_ratio": "Root mean square of predicted over true changes, m; 1 is right.",
     "volume_error_percent": "Mean absolute error of the region's volume, in % of its own volume at the last scan.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -12,9 +13,13 @@ import numpy as np
 
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.files import write_whole
+from neuro4d_lib.metrics.change import measurable
 
 COLUMNS = ("metric", "region", "horizon_years", "diagnosis", "scans", "method", "value", "standard_error", "n")
 ALL = "all"
+
+Cell = tuple[str, float | None, str, int | None]
+"""region, horizon_years, diagnosis, scans."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,10 @@ class Score:
     value: float
     standard_error: float
     n: int
+
+    @property
+    def cell(self) -> Cell:
+        return self.region, self.horizon_years, self.diagnosis, self.scans
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,14 @@ class Cases:
                     rows.append(Score(prefix + metric, *cell, method, value, error, n))
         return rows
 
+    def unmeasurable(self, changes: np.ndarray, noise_sd: np.ndarray) -> set[Cell]:
+        """Cells whose changes [N, H, R] are too small to be scored, given the SD [R] of their measurement noise."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # cells without cases
+            return {
+                cell for cell, chosen, h, r in self._cells() if not measurable(changes[chosen, h, r], noise_sd[r]).all()
+            }
+
     def _rows(
         self, metric: str, method: str, numerator: np.ndarray, denominator: np.ndarray, claimed: float | None
     ) -> list[Score]:
@@ -104,7 +121,7 @@ class Cases:
                 rows.append(Score(metric, *cell, method, value, error, n))
         return rows
 
-    def _cells(self) -> Iterable[tuple[tuple[str, float, str, int | None], np.ndarray, int, int]]:
+    def _cells(self) -> Iterable[tuple[Cell, np.ndarray, int, int]]:
         """(region, horizon, diagnosis, scans), which cases [N], and the places of horizon and region."""
         for diagnosis, scans, chosen in self._groups():
             for h, horizon in enumerate(self.horizons):

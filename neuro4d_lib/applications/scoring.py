@@ -123,6 +123,7 @@ def score_changes(
     *,
     years: np.ndarray | None = None,
     share_of_brain: np.ndarray | None = None,
+    noise_sd: np.ndarray | None = None,
     prefix: str = "",
 ) -> list[Score]:
     """All scores of predicted log-volume changes.
@@ -138,6 +139,8 @@ def score_changes(
         years: [N, H] from the last scan to the follow-up, for the error of the yearly rate; by itself the horizons.
         share_of_brain: volume of each region per volume of the brain at the last scan, [R] or [N, R], for the error
             in percent of the brain.
+        noise_sd: [R], of the measured changes `truth`: the skill of changes below three of them says nothing, and is
+            left out.
         prefix: of the names of the metrics.
     """
     mean, crps, of_reference = forecast.mean, forecast.crps(truth), reference.crps(truth)
@@ -149,8 +152,9 @@ def score_changes(
         whole = np.broadcast_to(share_of_brain, (len(truth), truth.shape[2]))[:, None]
         rows += cases.means(prefix + "volume_error_percent_of_brain", method, own * whole)
     rows += cases.means(prefix + "rate_error_percent_per_year", method, 100 * np.abs(error) / years[..., None])
-    rows += cases.ratios(prefix + "change_skill_score", method, truth**2 - error**2, truth**2)
-    rows += cases.patterns(prefix, method, truth**2, np.square(mean), truth * mean)
+    skill = cases.ratios(prefix + "change_skill_score", method, truth**2 - error**2, truth**2)
+    skill += cases.patterns(prefix, method, truth**2, np.square(mean), truth * mean)
+    rows += skill if noise_sd is None else _measured(cases, skill, truth, noise_sd)
     rows += cases.means(prefix + "crps", method, 100 * crps)
     rows += cases.ratios(prefix + "crps_skill", method, of_reference - crps, of_reference)
     if exact is not None:
@@ -168,6 +172,19 @@ def score_changes(
             score = calibration.interval_score(low, high, truth, level)
             rows += cases.means(prefix + "interval_score_90", method, 100 * score)
     return rows
+
+
+def noise_ceiling(cases: Cases, truth: np.ndarray, noise_sd: np.ndarray, prefix: str = "") -> list[Score]:
+    """The change skill score that a perfect forecaster is expected to reach: 1 - noise variance / mean square of `truth`."""
+    squared = np.square(truth)
+    rows = cases.ratios(prefix + "change_skill_score", "noise_ceiling", squared - np.square(noise_sd), squared)
+    return _measured(cases, rows, truth, noise_sd)
+
+
+def _measured(cases: Cases, rows: list[Score], truth: np.ndarray, noise_sd: np.ndarray) -> list[Score]:
+    """Rows of cells whose change can be told from noise."""
+    small = cases.unmeasurable(truth, noise_sd)
+    return [row for row in rows if row.cell not in small]
 
 
 def score_pit(cases: Cases, method: str, forecast: Distribution, truth: np.ndarray, prefix: str = "") -> list[Score]:
