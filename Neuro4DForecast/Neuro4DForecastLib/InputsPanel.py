@@ -4,12 +4,12 @@ import qt
 import slicer
 
 from Neuro4DForecastLib import Entries, Export, Machine, Models, Nodes, Parameters, SampleScan
+from Neuro4DForecastLib.DeviceChoice import DeviceChoice
 from Neuro4DForecastLib.EarlierScans import EarlierScans
 from Neuro4DForecastLib.Problem import Problem
 
 FIELDS = ("scan", "earlierScans", "segmentation", "otherVolumes", "age", "education", "years", "model")
 OTHER_FOLDER = "Another folder…"
-GPU_POLL_MS = 100
 
 
 class InputsPanel:
@@ -23,26 +23,20 @@ class InputsPanel:
         self.problems: dict[str, str] = {}
         self._node = None
         self._updating = False
-        self._devices = [Machine.Device("auto", "Automatic"), Machine.cpu()]
         self._models: list[Models.Model] = []
-        self._gpus = None
+        self._device = DeviceChoice(ui.deviceCombo)
+        self._device.onChosen = lambda _: self._deviceChosen()
+        self._device.onLooked = lambda: self.onChanged()
         self.earlierScans = EarlierScans(ui.earlierScansArea, self._earlierChanged)
-        self._gpuTimer = qt.QTimer()
-        self._gpuTimer.setInterval(GPU_POLL_MS)
-        self._gpuTimer.timeout.connect(self._askGpus)
         ui.sampleButton.clicked.connect(lambda *_: self.loadSample())
         ui.loadSequenceButton.clicked.connect(lambda *_: self.chooseSequence())
         ui.otherVolumesSelector.checkedNodesChanged.connect(lambda *_: self._othersChanged())
         ui.modelCombo.activated.connect(lambda *_: self._modelChosen())
         ui.modelPath.currentPathChanged.connect(lambda *_: self._modelChosen())
-        ui.deviceCombo.activated.connect(lambda *_: self._deviceChosen())
         self._showModels()
-        self._showDevices()
 
     def close(self) -> None:
-        self._gpuTimer.stop()
-        if self._gpus is not None:
-            self._gpus.close()
+        self._device.close()
 
     def setParameterNode(self, node) -> None:
         self._node = node
@@ -51,14 +45,12 @@ class InputsPanel:
             self.earlierScans.setVolumes(list(node.earlierScans), list(node.earlierYears), node.scan)
             self._preselect()
             self._showOthers()
-            self._showDevices()
+            self._device.setKey(node.device)
 
     def refresh(self) -> None:
         """On entering the module: a scan to begin with, what processors are free."""
         self._preselect()
-        self.close()
-        self._gpus = Machine.GpuQuery()
-        self._gpuTimer.start()
+        self._device.look()
         self.update()
 
     def _preselect(self) -> None:
@@ -226,35 +218,14 @@ class InputsPanel:
     # device
 
     def device(self) -> Machine.Device:
-        """The device of the estimate: automatic means the first graphics card, else the CPU."""
-        key = self._node.device
-        if key == "auto":
-            return next((one for one in self._devices if one.key.startswith("cuda")), self._devices[1])
-        return next((one for one in self._devices if one.key == key), self._devices[1])
-
-    def _askGpus(self) -> None:
-        answer = self._gpus.answer()
-        if answer is None:
-            return
-        self._gpuTimer.stop()
-        self._devices = [Machine.Device("auto", "Automatic"), *answer, Machine.cpu()]
-        self._showDevices()
-        self.onChanged()
-
-    def _showDevices(self) -> None:
-        self.ui.deviceCombo.clear()
-        for device in self._devices:
-            self.ui.deviceCombo.addItem(device.label())
-        keys = [device.key for device in self._devices]
-        wanted = self._node.device if self._node is not None else "auto"
-        self.ui.deviceCombo.setCurrentIndex(keys.index(wanted) if wanted in keys else 0)
+        return self._device.device
 
     def setDevice(self, key: str) -> None:
         if self._node is not None:
             self._node.device = key
-            self._showDevices()
+            self._device.setKey(key)
 
     def _deviceChosen(self) -> None:
         if self._node is not None:
-            self._node.device = self._devices[self.ui.deviceCombo.currentIndex].key
+            self._node.device = self._device.key
             self.onChanged()

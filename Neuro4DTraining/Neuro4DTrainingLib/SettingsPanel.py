@@ -1,9 +1,9 @@
 """How to train: the folder of the run, settings with their problems, and what it will take."""
 
+from Neuro4DForecastLib.DeviceChoice import DeviceChoice
 from Neuro4DForecastLib.Problem import Problem
 
 from Neuro4DTrainingLib import Entries, Parameters
-from Neuro4DTrainingLib.DeviceChoice import DeviceChoice
 from Neuro4DTrainingLib.EstimateLine import EstimateLine
 from Neuro4DTrainingLib.StudyPanel import choosePath
 
@@ -15,7 +15,8 @@ class SettingsPanel:
         self.ui, self.logic = ui, logic
         self._node = None
         self.line = EstimateLine(ui.estimateLabel, logic.askEstimate)
-        self.device = DeviceChoice(ui.deviceCombo, self._deviceChosen)
+        self.device = DeviceChoice(ui.deviceCombo)
+        self.device.onChosen = self._deviceChosen
         folders = {
             "prepared": ui.preparedFolderButton,
             "output": ui.outputFolderButton,

@@ -1,23 +1,36 @@
 """The combo box of processors; the graphics cards appear when their driver has answered."""
 
 import qt
+
 from Neuro4DForecastLib import Machine
 
 POLL_MS = 100
 
 
 class DeviceChoice:
-    """`key`: auto, cpu or cuda:N."""
+    """Attributes:
+    key: what is chosen: auto, cpu or cuda:N.
+    onChosen: called with the key that a person chose.
+    onLooked: called when the driver has answered.
+    """
 
-    def __init__(self, combo, onChosen) -> None:
-        self.combo, self._onChosen, self.key = combo, onChosen, "auto"
+    def __init__(self, combo) -> None:
+        self.combo, self.key = combo, "auto"
+        self.onChosen, self.onLooked = lambda key: None, lambda: None
         self._devices = [Machine.Device("auto", "Automatic"), Machine.cpu()]
-        self._query = None
+        self._query: Machine.GpuQuery | None = None
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self._ask)
         combo.activated.connect(lambda *_: self._chosen())
         self._show()
+
+    @property
+    def device(self) -> Machine.Device:
+        """The processor of an estimate: automatic means the first graphics card, else the CPU."""
+        cpu = self._devices[-1]
+        wanted = "cuda" if self.key == "auto" else self.key
+        return next((device for device in self._devices if device.key.startswith(wanted)), cpu)
 
     def look(self) -> None:
         """Ask the driver which cards there are; never waits."""
@@ -27,10 +40,12 @@ class DeviceChoice:
 
     def _ask(self) -> None:
         cards = self._query.answer()
-        if cards is not None:
-            self._timer.stop()
-            self._devices = [Machine.Device("auto", "Automatic"), *cards, Machine.cpu()]
-            self._show()
+        if cards is None:
+            return
+        self._timer.stop()
+        self._devices = [Machine.Device("auto", "Automatic"), *cards, Machine.cpu()]
+        self._show()
+        self.onLooked()
 
     def setKey(self, key: str) -> None:
         self.key = key
@@ -45,7 +60,7 @@ class DeviceChoice:
 
     def _chosen(self) -> None:
         self.key = self._devices[self.combo.currentIndex].key
-        self._onChosen(self.key)
+        self.onChosen(self.key)
 
     def close(self) -> None:
         self._timer.stop()
