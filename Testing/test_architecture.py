@@ -19,14 +19,14 @@ LAYERS = [
     "checkpoint",
     "training forecasting preparation",
     "applications cli_arguments",
-    "cli_models cli_evaluation cli_training cli_population cli_preparation cli_representations cli_trials",
+    "cli_models cli_evaluation cli_training cli_population cli_preparation cli_study cli_representations cli_trials",
     "cli __init__",
     "__main__",
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 FORBIDDEN = {"slicer", "qt", "ctk", "vtk", "torchvision"}
 # What a forecast may import at the top of a file: the run-time dependencies and the standard library.
-OPTIONAL = {"monai", "dask", "pandas", "scipy", "statsmodels", "matplotlib", "nilearn", "bids", "distributed", "tomli"}
+OPTIONAL = {"monai", "dask", "pandas", "scipy", "statsmodels", "matplotlib", "nilearn", "ancpbids", "distributed", "tomli"}
 
 
 def python_files():

@@ -20,6 +20,7 @@ from neuro4d_lib.cli_models import add_sample, add_simulate
 from neuro4d_lib.cli_population import add_population, add_reality_check
 from neuro4d_lib.cli_preparation import add_prepare
 from neuro4d_lib.cli_representations import add_compare_representations
+from neuro4d_lib.cli_study import add_study
 from neuro4d_lib.cli_training import add_train
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import JsonLines, Progress, TerminalBar, silent
@@ -193,7 +194,7 @@ def _tell(result: Forecast, files: Mapping[str, str], folder: Path, progress: Pr
 
 
 COMMANDS: tuple[Callable[[Any], None], ...] = (
-    add_forecast, add_sample, add_simulate, add_population, add_reality_check, add_prepare, add_train, add_known_truth,
+    add_forecast, add_sample, add_simulate, add_population, add_reality_check, add_study, add_prepare, add_train, add_known_truth,
     add_compare_representations, add_evaluate,
 )  # fmt: skip
 

@@ -44,6 +44,7 @@ def add_prepare(commands: Any) -> None:
     parser.add_argument(
         "--columns", metavar="FILE|PRESET", help="which columns of a table mean what; see `study --help`"
     )
+    parser.add_argument("--files", default="", metavar="TEMPLATE", help="where the scans of a table without paths are")
     parser.add_argument("--settings", type=Path, metavar="FILE", help="JSON of other settings, such as similarity")
     parser.add_argument("--quick", action="store_true", help="motion at 2.6 mm instead of 1.3: half the time, coarser")
     parser.add_argument(
@@ -109,7 +110,7 @@ def run_prepare(chosen: argparse.Namespace) -> None:
 def _study(chosen: argparse.Namespace) -> Any:
     from neuro4d_lib.data.study import read_study
 
-    return read_study(chosen.study, chosen.subjects)
+    return read_study(chosen.study, chosen.subjects, columns=chosen.columns, files=chosen.files)
 
 
 def _tell_estimate(expected: Any, choice: str) -> None:

@@ -1,0 +1,126 @@
+"""Tables as people keep them, CSV or TSV, to rows that know their file and line."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from neuro4d_lib.data.study_records import Findings
+from neuro4d_lib.errors import InputError
+
+UNKNOWN = ("", "n/a", "na", "nan", "none", "null", "unknown", ".", "?", "-")
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".xlsm")
+SEPARATORS = {".tsv": "\t", ".tab": "\t"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: text by column, with nothing known as "".
+
+    Attributes:
+        line: from 1; the header is line 1.
+        own: where `values` go by meaning, the cells by the table's own names of columns.
+    """
+
+    values: Mapping[str, str]
+    file: Path
+    line: int
+    own: Mapping[str, str] = field(default_factory=dict)
+
+    def get(self, column: str) -> str:
+        return known(self.values.get(column, ""))
+
+
+def known(cell: str) -> str:
+    """The text of a cell, "" where it says that nothing is known."""
+    text = cell.strip()
+    return "" if text.lower() in UNKNOWN else text
+
+
+def read_table(path: Path, findings: Findings, needed: str | None = None) -> list[Row]:
+    """Rows of a table that has a header. A line that has more cells than the header is reported and left out.
+
+    Args:
+        needed: a column that must be there.
+    """
+    text = _text(path)
+    separator = SEPARATORS.get(path.suffix.lower()) or _separator(text)
+    frame = _frame(path, text, separator)
+    header = [name.strip() for name in frame[0]]
+    while header and not header[-1]:
+        header.pop()
+    if not header:
+        raise InputError(f"{path} has no names of columns in its first line. Expected a table with a header.")
+    twice = next((name for i, name in enumerate(header) if name and name in header[:i]), None)
+    if twice is not None:
+        findings.add("columns", f"two columns are called {twice!r}; the first is used. Rename or remove one", path, 1)
+    if needed is not None and needed not in header:
+        kind = "tab" if separator == "\t" else f"{separator!r}"
+        raise InputError(
+            f"{path} has no column {needed!r}; it has {', '.join(header[:8])}. Expected {kind}-separated columns, "
+            f"{needed} among them."
+        )
+    rows = []
+    for line, cells in enumerate(frame[1:], start=2):
+        if not any(cell.strip() for cell in cells):
+            continue
+        if any(cell.strip() for cell in cells[len(header) :]):
+            findings.add(
+                "broken lines",
+                f"this line has more cells than the header has columns ({len(header)}); it is left out. Look for a stray "
+                "separator or quotation mark",
+                path,
+                line,
+            )
+            continue
+        values: dict[str, str] = {}
+        for name, cell in zip(header, cells, strict=False):
+            values.setdefault(name, cell)
+        rows.append(Row(values, path, line))
+    return rows
+
+
+def _frame(path: Path, text: str, separator: str) -> list[list[str]]:
+    """All cells; a list per line of the file, blank lines included, so that its index tells the line."""
+    import pandas
+
+    width = max((line.count(separator) for line in text.splitlines()), default=0) + 1
+    quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+    try:
+        frame = pandas.read_csv(
+            io.StringIO(text), sep=separator, header=None, names=list(range(width)), dtype=str, quoting=quoting,
+            keep_default_na=False, skip_blank_lines=False, index_col=False,
+        )  # fmt: skip
+    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, ValueError) as problem:
+        raise InputError(f"{path} cannot be read as a table: {str(problem).strip()}. Save it as CSV again.") from None
+    return [list(cells) for cells in frame.fillna("").itertuples(index=False, name=None)]
+
+
+def _text(path: Path) -> str:
+    if path.suffix.lower() in SPREADSHEETS:
+        raise InputError(f"{path} is a spreadsheet. Save it as CSV (comma separated, UTF-8), and give that file.")
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise InputError(f"{path} cannot be read: {problem.strerror or problem}. Check its permissions.") from None
+    if not content.strip():
+        raise InputError(f"{path} is empty. Expected a table with names of columns in its first line.")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", errors="replace")
+    if b"\0" in content or content.startswith(b"PK\x03\x04"):
+        raise InputError(f"{path} is no text. Expected a table as text: in a spreadsheet program, save it as CSV.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode(
+            "cp1252", errors="replace"
+        )  # what spreadsheet programs write in western Europe and America
+
+
+def _separator(text: str) -> str:
+    """What the header separates its columns by."""
+    header = text.lstrip("\n\r").partition("\n")[0]
+    return max((",", ";", "\t", "|"), key=header.count)
