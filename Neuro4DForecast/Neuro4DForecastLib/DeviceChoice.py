@@ -28,9 +28,9 @@ class DeviceChoice:
     @property
     def device(self) -> Machine.Device:
         """The processor of an estimate: automatic means the first graphics card, else the CPU."""
-        cpu = self._devices[-1]
-        wanted = "cuda" if self.key == "auto" else self.key
-        return next((device for device in self._devices if device.key.startswith(wanted)), cpu)
+        if self.key == "auto":
+            return next((device for device in self._devices if device.key.startswith("cuda")), self._devices[-1])
+        return next(device for device in self._offered() if device.key == self.key)
 
     def look(self) -> None:
         """Ask the driver which cards there are; never waits."""
@@ -51,15 +51,21 @@ class DeviceChoice:
         self.key = key
         self._show()
 
+    def _offered(self) -> list[Machine.Device]:
+        """What was found, and the card that a scene of another computer asks for."""
+        if any(device.key == self.key for device in self._devices):
+            return self._devices
+        return [*self._devices, Machine.Device(self.key, f"GPU {self.key.partition(':')[2]} (not found here)")]
+
     def _show(self) -> None:
+        offered = self._offered()
         self.combo.clear()
-        for device in self._devices:
+        for device in offered:
             self.combo.addItem(device.label())
-        keys = [device.key for device in self._devices]
-        self.combo.setCurrentIndex(keys.index(self.key) if self.key in keys else 0)
+        self.combo.setCurrentIndex([device.key for device in offered].index(self.key))
 
     def _chosen(self) -> None:
-        self.key = self._devices[self.combo.currentIndex].key
+        self.key = self._offered()[self.combo.currentIndex].key
         self.onChosen(self.key)
 
     def close(self) -> None:

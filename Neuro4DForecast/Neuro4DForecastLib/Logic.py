@@ -15,6 +15,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from Neuro4DForecastLib import (
     Dependencies,
     Entries,
+    Estimate,
     Failures,
     Library,
     Machine,
@@ -28,6 +29,7 @@ from Neuro4DForecastLib.BackgroundRun import BackgroundRun, State
 from Neuro4DForecastLib.Problem import Problem, withNames
 
 SLICE_SECONDS = 0.03  # the longest that loading results may hold up the panel at a time
+LEARNED = "Neuro4D/SecondsFactor"  # in the settings: by kind of device, what runs really took over what was said
 WORKER_SHARE = 0.95  # of the progress bar; the rest is loading
 
 
@@ -176,6 +178,7 @@ class Job:
             self.result = None
         self.seconds = time.monotonic() - self.startedAt
         self.log = self._run.log()
+        self._importer = self._steps = self._given = None  # with the copies of the images that they hold
         RunFolder.remove(self.folder)
         self.onEnd(self)
 
@@ -307,18 +310,31 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
             command += ["--model", str(model.folder.resolve())]
         return [*command, "--device", request.device.partition(":")[0]]
 
-    def estimate(self, request: Entries.Request, scan, others: int, device: Machine.Device) -> Machine.Estimate:
-        voxels = scan.GetImageData().GetNumberOfPoints()
-        factor = float(
-            slicer.util.settingsValue("Neuro4D/SecondsFactor", 1.0, converter=float, settings=slicer.app.userSettings())
+    def estimate(
+        self, request: Entries.Request, device: Machine.Device, scan, earlier=(), segmentation=None, others=()
+    ) -> Estimate.Estimate:
+        """What `start` with the same arguments would take."""
+        image = scan.GetImageData()
+        size = Estimate.Size(
+            voxels=image.GetNumberOfPoints(),
+            voxelBytes=image.GetScalarSize(),
+            years=len(request.years),
+            futures=request.futures,
+            earlier=len(earlier),
+            others=len(others),
+            segmentation=segmentation is not None,
+            moving=request.movingVolume,
         )
-        return Machine.estimate(voxels, len(request.years), request.futures, others, device, factor)
+        return Estimate.estimate(size, device, self._factor(device.key.partition(":")[0]))
 
-    def learn(self, estimate: Machine.Estimate, seconds: float) -> None:
+    def learn(self, estimate: Estimate.Estimate, seconds: float) -> None:
         """Remember how this machine compares with the one the estimate was made on."""
+        factor = min(max(self._factor(estimate.kind) * seconds / estimate.seconds, 0.05), 50.0)
+        slicer.app.userSettings().setValue(f"{LEARNED}/{estimate.kind}", factor)
+
+    def _factor(self, kind: str) -> float:
         settings = slicer.app.userSettings()
-        factor = slicer.util.settingsValue("Neuro4D/SecondsFactor", 1.0, converter=float, settings=settings)
-        settings.setValue("Neuro4D/SecondsFactor", min(max(factor * seconds / estimate.seconds, 0.05), 50.0))
+        return slicer.util.settingsValue(f"{LEARNED}/{kind}", 1.0, converter=float, settings=settings)
 
 
 def checkedCovariates(given: dict) -> dict:

@@ -1,4 +1,4 @@
-"""This computer: its processors with their free memory, and how long a forecast takes on it."""
+"""This computer: its processors with their free memory."""
 
 import ctypes
 import os
@@ -9,11 +9,6 @@ import sys
 from dataclasses import dataclass
 
 GIGABYTE = 1e9
-# Measured on two cores of a 2.x GHz server processor; corrected after each run by what it really took there.
-SECONDS_START, SECONDS_PREPARE_PER_MVOXEL = 6.0, 1.2
-SECONDS_PER_FRAME_MVOXEL, SECONDS_PER_FUTURE_YEAR = 0.9, 0.25
-GPU_FACTOR = 0.25
-BYTES_START, BYTES_PER_VOXEL = 0.7e9, 240
 
 
 @dataclass(frozen=True)
@@ -27,22 +22,6 @@ class Device:
     def label(self) -> str:
         free = f", {self.freeBytes / GIGABYTE:.1f} GB free" if self.freeBytes else ""
         return f"{self.name}{free}"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    seconds: float
-    memoryBytes: float
-    freeBytes: float
-
-    def sentence(self) -> str:
-        seconds = max(5, round(self.seconds / 5) * 5)
-        duration = f"{seconds} s" if seconds < 120 else f"{round(seconds / 60)} min"
-        text = f"About {duration} and {self.memoryBytes / GIGABYTE:.1f} GB of memory"
-        text += f" ({self.freeBytes / GIGABYTE:.1f} GB are free)." if self.freeBytes else "."
-        if self.freeBytes and self.memoryBytes > self.freeBytes:
-            text += " That may not fit: close other programs, ask for fewer years or tick “Save memory”."
-        return text
 
 
 class GpuQuery:
@@ -112,14 +91,3 @@ def freeMemoryBytes() -> float:
         return sum(float(count.strip(" .")) for count in counts) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, KeyError, ValueError, IndexError, subprocess.SubprocessError):
         return 0.0
-
-
-def estimate(voxels: int, years: int, futures: int, others: int, device: Device, factor: float = 1.0) -> Estimate:
-    """What one forecast takes. `factor` is what earlier runs on this machine really took, over what was said."""
-    millions = voxels / 1e6
-    work = SECONDS_PREPARE_PER_MVOXEL * millions + SECONDS_PER_FRAME_MVOXEL * millions * years * (1 + 0.5 * others)
-    work += SECONDS_PER_FUTURE_YEAR * futures * years
-    if device.key.startswith("cuda"):
-        work *= GPU_FACTOR
-    free = freeMemoryBytes()
-    return Estimate((SECONDS_START + work) * factor, BYTES_START + BYTES_PER_VOXEL * voxels, free)

@@ -43,7 +43,7 @@ class RunPanel:
             return
         request, volumes = self.inputs.request(), self.inputs.volumes()
         device = self.inputs.device()
-        self._estimate = self.logic.estimate(request, volumes["scan"], len(volumes["others"]), device)
+        self._estimate = self.logic.estimate(request, device, **volumes)
         self.ui.estimateLabel.text = f"{self._estimate.sentence()} On {device.name}."
 
     def press(self) -> None:

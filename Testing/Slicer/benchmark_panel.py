@@ -84,7 +84,8 @@ def forecast(app, panel, moving: bool) -> dict:
         "longest_work_ms": 1000 * heartbeat.longest_work_seconds(),
         "memory_mb": (resident_bytes() - before) / 1e6,
         "estimated_seconds": estimate.seconds,
-        "estimated_worker_gb": estimate.memoryBytes / 1e9,
+        "estimated_worker_gb": estimate.workerBytes / 1e9,
+        "estimated_memory_mb": estimate.slicerBytes / 1e6,
         "worker_gb": panel.logic.job.facts["peak_memory_bytes"] / 1e9,
     }
 
@@ -186,8 +187,8 @@ def report(node, shipped: bool, command: float, frames: dict, moving: dict, canc
         print(f"  longest hold of the event loop     {run['longest_gap_ms']:8.0f} ms (bound: 100{what}), "
               f"of it {run['longest_work_ms']:.0f} ms work of the panel")  # fmt: skip
     print(f"  cancel to nothing left             {cancel:8.2f} s (bound: 3)")
-    print(f"  memory of seven frames and maps    {frames['memory_mb']:8.0f} MB")
-    print(f"  the same, one moving volume        {moving['memory_mb']:8.0f} MB")
+    for what, run in (("memory of seven frames and maps", frames), ("the same, one moving volume", moving)):
+        print(f"  {what:34s} {run['memory_mb']:8.0f} MB (estimated: {run['estimated_memory_mb']:.0f})")
     print(
         json.dumps(
             {"panel": {"command_line_seconds": command, "frames": frames, "moving": moving, "cancel_seconds": cancel}}

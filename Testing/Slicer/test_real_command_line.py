@@ -93,7 +93,8 @@ def test_the_panel_gives_the_voxels_of_the_command_line(command_line, scan, pane
     wait(lambda: not panel.run.running, 600)
     assert panel.playback.run is not None, panel.ui.logText.plainText
     same_voxels(panel.playback.run, command_line)
-    assert 0.5 < estimate.memoryBytes / panel.logic.job.facts["peak_memory_bytes"] < 2
+    if sys.platform != "win32":  # which does not tell
+        assert 0.7 < estimate.workerBytes / panel.logic.job.facts["peak_memory_bytes"] < 1.5
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="looks at processes as Linux and macOS list them")
