@@ -15,15 +15,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import neuro4d_lib
+from neuro4d_lib.cli_arguments import (
+    add_person,
+    add_progress,
+    covariates_from,
+    progress_of,
+    set_threads,
+    with_years,
+)
 from neuro4d_lib.cli_evaluation import add_evaluate, add_known_truth
 from neuro4d_lib.cli_models import add_sample, add_simulate
+from neuro4d_lib.cli_person import add_risk, add_risk_check
 from neuro4d_lib.cli_population import add_population, add_reality_check
 from neuro4d_lib.cli_preparation import add_prepare
 from neuro4d_lib.cli_representations import add_compare_representations
 from neuro4d_lib.cli_study import add_study
 from neuro4d_lib.cli_training import add_train
 from neuro4d_lib.errors import InputError
-from neuro4d_lib.progress import JsonLines, Progress, TerminalBar, silent
+from neuro4d_lib.progress import JsonLines, Progress
 
 if TYPE_CHECKING:
     from neuro4d_lib.forecasting.result import Forecast
@@ -98,19 +107,7 @@ def add_forecast(commands: Any) -> None:
     )
     parser.add_argument("scan", help="T1-weighted scan: a file or a DICOM folder")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder for the results")
-    person = parser.add_argument_group("the person (leave out what is unknown)")
-    person.add_argument("--age", type=float, metavar="YEARS", help="age at the scan")
-    person.add_argument("--sex", type=str.upper, help="F or M")
-    person.add_argument("--education", type=float, metavar="YEARS", help="years of education")
-    person.add_argument("--apoe4", type=int, metavar="COUNT", help="number of APOE e4 alleles: 0, 1 or 2")
-    person.add_argument("--diagnosis", type=str.upper, help="CN, MCI, AD, PD or MS")
-    person.add_argument(
-        "--past",
-        nargs="+",
-        default=[],
-        metavar="FILE:YEARS",
-        help="earlier scans with their time, in years before the scan, such as earlier.nii.gz:-1.5",
-    )
+    add_person(parser)
     asked = parser.add_argument_group("the forecast")
     asked.add_argument(
         "--years", type=float, nargs="+", default=[1, 2, 3, 5], help="years after the scan (default: 1 2 3 5)"
@@ -130,13 +127,12 @@ def add_forecast(commands: Any) -> None:
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     machine.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
-    _add_progress(machine)
+    add_progress(machine)
     parser.set_defaults(run=run_forecast)
 
 
 def run_forecast(chosen: argparse.Namespace) -> None:
     """Check all that can be checked at once, forecast, write, name the files."""
-    from neuro4d_lib.data.records import Covariates
     from neuro4d_lib.devices import checked_device
     from neuro4d_lib.forecasting import inputs
     from neuro4d_lib.forecasting.forecaster import forecast
@@ -145,12 +141,12 @@ def run_forecast(chosen: argparse.Namespace) -> None:
     from neuro4d_lib.progress import part
 
     started = time.monotonic()
-    progress = _progress(chosen.progress)
-    _set_threads(chosen.threads)
+    progress = progress_of(chosen.progress)
+    set_threads(chosen.threads)
     check_folder(chosen.output, chosen.overwrite)
     checked_device(chosen.device)
-    person = Covariates(chosen.age, chosen.sex, chosen.education, chosen.apoe4, chosen.diagnosis)
-    past = [_with_years(text) for text in chosen.past]
+    person = covariates_from(chosen)
+    past = [with_years(text) for text in chosen.past]
     progress(0.0, "Reading the scan")
     given = inputs.gather(chosen.scan, person, past, chosen.segmentation, chosen.also)
     options = {
@@ -195,7 +191,7 @@ def _tell(result: Forecast, files: Mapping[str, str], folder: Path, progress: Pr
 
 COMMANDS: tuple[Callable[[Any], None], ...] = (
     add_forecast, add_sample, add_simulate, add_population, add_reality_check, add_study, add_prepare, add_train, add_known_truth,
-    add_compare_representations, add_evaluate,
+    add_compare_representations, add_evaluate, add_risk, add_risk_check,
 )  # fmt: skip
 
 
@@ -215,44 +211,6 @@ def _parser() -> argparse.ArgumentParser:
     for add_command in COMMANDS:
         add_command(commands)
     return parser
-
-
-def _add_progress(parser: Any) -> None:
-    parser.add_argument(
-        "--progress",
-        choices=("auto", "json", "none"),
-        default="auto",
-        help="auto: a bar; json: one JSON object a line on the standard output; none (default: auto)",
-    )
-
-
-def _progress(choice: str) -> Progress:
-    if choice == "none":
-        return silent
-    return JsonLines() if choice == "json" else TerminalBar()
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    import SimpleITK
-    import torch
-
-    if threads < 1:
-        raise InputError(f"The number of threads is {threads}; expected 1 or more.")
-    torch.set_num_threads(threads)
-    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-
-
-def _with_years(text: str) -> tuple[str, float]:
-    """`earlier.nii.gz:-1.5` as file and years."""
-    path, _, years = text.rpartition(":")
-    try:
-        return path or text, float(years)
-    except ValueError:
-        raise InputError(
-            f"The past scan {text} has no time. Add the years before the scan as a negative number, such as {text}:-1.5"
-        ) from None
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -96,7 +96,7 @@ def exact_mixture(
     population: Population, cases: Cases, draws: int, generator: torch.Generator, people_at_once: int = 50
 ) -> MixedPosterior:
     """Condition the true law on what is known; covariates [N, 5] of the cases are NaN where unknown."""
-    priors = _Priors(population)
+    priors = CovariatePriors(population)
     parts = []
     for start in range(0, len(cases.past), people_at_once):
         some = some_people(cases, start, start + people_at_once)
@@ -107,7 +107,7 @@ def exact_mixture(
     )
 
 
-class _Priors:
+class CovariatePriors:
     """Logarithms of the prior of every covariate by diagnosis, and the values that an unknown one is summed over."""
 
     def __init__(self, population: Population) -> None:
@@ -177,7 +177,7 @@ class _Priors:
 
 
 def _mixture(
-    population: Population, priors: _Priors, cases: Cases, draws: int, generator: torch.Generator
+    population: Population, priors: CovariatePriors, cases: Cases, draws: int, generator: torch.Generator
 ) -> MixedPosterior:
     laws = [_Law(population, cases, d) for d in range(len(DIAGNOSES))]
     people, horizons, regions = cases.truth.shape
