@@ -11,6 +11,7 @@ RIDING_ALONG = 0.3  # of a frame, for each further image that is warped
 GPU_FACTOR = 0.5  # a guess: the alignment stays on the processor
 BYTES_START, BYTES_PER_VOXEL = 1.2e9, 45
 MAP_BYTES = 8  # per voxel and frame: volume change and its spread
+TRANSFORM_BYTES, TRANSFORM_SPACING_MM = 12, 2.625
 GIGABYTE = Machine.GIGABYTE
 
 
@@ -20,6 +21,7 @@ class Size:
 
     voxels: int
     voxelBytes: int
+    voxelMm3: float
     years: int
     futures: int = 8
     earlier: int = 0
@@ -62,5 +64,6 @@ def estimate(size: Size, device: Machine.Device, factor: float = 1.0) -> Estimat
         perVoxel = size.voxelBytes + frames * MAP_BYTES / 8
     else:
         perVoxel = frames * (size.voxelBytes * (1 + size.others) + MAP_BYTES + 2 * size.segmentation)
+    perVoxel += frames * TRANSFORM_BYTES * size.voxelMm3 / TRANSFORM_SPACING_MM**3
     worker = BYTES_START + BYTES_PER_VOXEL * size.voxels
     return Estimate(seconds * factor, worker, perVoxel * size.voxels, Machine.freeMemoryBytes(), kind)

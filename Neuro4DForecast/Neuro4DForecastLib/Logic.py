@@ -1,6 +1,7 @@
 """A forecast from start to end: nodes -> files -> the command line in its own process -> nodes. No widget."""
 
 import enum
+import math
 import os
 import shutil
 import sys
@@ -318,6 +319,7 @@ class Neuro4DForecastLogic(ScriptedLoadableModuleLogic):
         size = Estimate.Size(
             voxels=image.GetNumberOfPoints(),
             voxelBytes=image.GetScalarSize(),
+            voxelMm3=math.prod(scan.GetSpacing()),
             years=len(request.years),
             futures=request.futures,
             earlier=len(earlier),

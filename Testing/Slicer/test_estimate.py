@@ -6,10 +6,11 @@ import pytest
 
 @pytest.fixture
 def told(logic, head):
-    """The estimate for a scan of 1.7 million voxels on the CPU."""
+    """The estimate for a scan of 1.7 million voxels of 1 mm on the CPU."""
     from Neuro4DForecastLib import Entries, Machine
 
     scan = head(shape=(120, 120, 120))
+    scan.SetSpacing(1, 1, 1)
 
     def estimate(device=None, years=(1.0, 2.0), futures=1, moving=False, **given):
         request = Entries.Request(years=years, futures=futures, movingVolume=moving)
@@ -58,17 +59,26 @@ class TestEstimate:
 
 @pytest.mark.parametrize("moving", [False, True])
 def test_slicer_holds_as_much_as_was_told(panel, head, wait, moving):
-    """All images of the run that were not there before, byte by byte."""
-    panel.ui.scanSelector.setCurrentNode(head(shape=(60, 64, 68), dtype=np.float32))
+    """All images and transforms of the run that were not there before, byte by byte."""
+    scan = head(shape=(60, 64, 68), dtype=np.float32)
+    scan.SetSpacing(1.3125, 1.3125, 1.3125)  # the stand-in worker's transforms then have the real ones' 2.625 mm
+    panel.ui.scanSelector.setCurrentNode(scan)
     panel.ui.movingVolumeCheck.checked = moving
     panel.ui.yearsEdit.text = "1-6"
     told = panel.run._estimate.slicerBytes
     panel.ui.forecastButton.click()
     wait(lambda: not panel.run.running)
     run = panel.playback.run
-    nodes = [node for node in run.nodes() if node.IsA("vtkMRMLScalarVolumeNode")]
-    for role in ("frames", "change", "uncertainty"):
+    nodes = [node for node in run.nodes() if node.IsA("vtkMRMLScalarVolumeNode")] + [run.proxy("transform")]
+    for role in ("frames", "change", "uncertainty", "transform"):
         if run.node(role) is not None:
             nodes += [run.node(role).GetNthDataNode(index) for index in range(7)]
-    bytes_held = sum(1024 * node.GetImageData().GetActualMemorySize() for node in nodes)
+    images = [image_of(node) for node in nodes]
+    bytes_held = sum(1024 * image.GetActualMemorySize() for image in images)
     assert told == pytest.approx(bytes_held, rel=0.25)
+
+
+def image_of(node):
+    if node.IsA("vtkMRMLGridTransformNode"):
+        return node.GetTransformFromParent().GetDisplacementGrid()
+    return node.GetImageData()
