@@ -19,13 +19,20 @@ MISSING = "missing"  # kind of a Problem: nothing is wrong, something has yet to
 
 @dataclass(frozen=True)
 class Study:
-    """What `study` and `prepare` read. `columns`: a known mapping, a file of one, or empty."""
+    """What `study` and `prepare` read.
+
+    Attributes:
+        columns: of a table, a known mapping or a file of one; may be empty.
+        files: of a table without paths, where its scans are; may be empty.
+    """
 
     path: Path
     columns: str = ""
+    files: str = ""
 
     def arguments(self) -> list[str]:
-        return [str(self.path), *(["--columns", self.columns] if self.columns else [])]
+        words = [str(self.path), *(["--columns", self.columns] if self.columns else [])]
+        return [*words, *(["--files", self.files] if self.files else [])]
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,9 @@ class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
     def getParameterNode(self):
         return Parameters.Neuro4DTrainingParameterNode(super().getParameterNode())
 
-    def prepare(self, study, output, columns="", workers=0, quick=False) -> Work:
-        """Begin to prepare a study. `columns`: adnimerge, oasis3 or a file that names the columns; see Preparation."""
-        chosen = Entries.Study(Path(study).resolve(), str(columns))
+    def prepare(self, study, output, columns="", files="", workers=0, quick=False) -> Work:
+        """Begin to prepare a study; see Entries.Study and Entries.Preparation."""
+        chosen = Entries.Study(Path(study).resolve(), str(columns), files)
         return self.startPreparation(Entries.Preparation(chosen, Path(output).resolve(), workers, quick))
 
     def train(self, output, prepared=None, start=None, device="auto", **settings) -> Work:

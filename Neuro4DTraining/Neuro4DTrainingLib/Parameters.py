@@ -16,6 +16,7 @@ class Neuro4DTrainingParameterNode:
     study: str = ""
     columns: Annotated[str, Choice(list(Entries.COLUMNS))] = Entries.NO_COLUMNS
     columnsFile: str = ""
+    files: str = ""
     prepared: str = ""
     workers: Annotated[int, WithinRange(0, 1024)] = 0
     quick: bool = False
@@ -38,7 +39,9 @@ class Neuro4DTrainingParameterNode:
 
 def study(node: Neuro4DTrainingParameterNode) -> Entries.Study:
     path = Entries.existing(node.study, "the folder or the table of a study", "study")
-    return Entries.Study(path, Entries.columns(node.columns, node.columnsFile))
+    if path.is_dir():
+        return Entries.Study(path)
+    return Entries.Study(path, Entries.columns(node.columns, node.columnsFile), node.files.strip())
 
 
 def preparation(node: Neuro4DTrainingParameterNode) -> Entries.Preparation:

@@ -6,11 +6,10 @@ from Neuro4DForecastLib.Problem import Problem
 
 from Neuro4DTrainingLib import Entries, Parameters
 from Neuro4DTrainingLib.Question import Question
-from Neuro4DTrainingLib.Understood import problemLines, summary, table
+from Neuro4DTrainingLib.Understood import TITLES, problemLines, rows, summary
 
 POLL_MS = 50
 ROWS_AT_A_TIME = 50
-MOST_ROWS = 1000
 SETTLE_MS = 700  # a path being typed is not read at each key
 
 
@@ -31,7 +30,7 @@ class StudyPanel:
         self._settle = _timer(SETTLE_MS, self.read, once=True)
         ui.studyFolderButton.clicked.connect(lambda *_: self._choose("study", folder=True))
         ui.studyTableButton.clicked.connect(lambda *_: self._choose("study", "Tables (*.csv *.tsv)"))
-        ui.columnsFileButton.clicked.connect(lambda *_: self._choose("columnsFile", "JSON (*.json)"))
+        ui.columnsFileButton.clicked.connect(lambda *_: self._choose("columnsFile", "Names of columns (*.json *.toml)"))
         ui.readStudyButton.clicked.connect(lambda *_: self.read(again=True))
 
     @property
@@ -49,9 +48,11 @@ class StudyPanel:
     def update(self) -> None:
         """What was chosen may have changed: show the fields that belong to it, and read it when it has settled."""
         own = self._node.source == Entries.OWN_STUDY
-        for widget in (self.ui.studyEdit, self.ui.studyFolderButton, self.ui.studyTableButton, self.ui.columnsCombo):
+        for widget in (self.ui.studyEdit, self.ui.studyFolderButton, self.ui.studyTableButton):
             widget.enabled = own
-        self.ui.columnsFileArea.visible = self._node.columns == Entries.COLUMNS_FILE
+        table = own and self._node.study.strip().lower().endswith((".csv", ".tsv"))
+        self.ui.columnsCombo.enabled = self.ui.filesEdit.enabled = table
+        self.ui.columnsFileArea.visible = table and self._node.columns == Entries.COLUMNS_FILE
         wanted = self._wanted()
         self.ui.readStudyButton.enabled = wanted is not None
         if wanted != self._asked:
@@ -76,6 +77,7 @@ class StudyPanel:
         self.answer, self.problem, self._asked, self._rows = {}, "", None, []
         self.ui.studySummary.text = ""
         self.ui.studyTable.visible = self.ui.studyProblems.visible = False
+        self.ui.studyTable.setRowCount(0)
 
     close = forget
 
@@ -107,6 +109,9 @@ class StudyPanel:
         if state is State.FAILED:
             self._timer.stop()
             self._fail(question.problem)
+        elif "counts" not in question.answer:
+            self._timer.stop()
+            self._fail(Problem("The command line said nothing of the study. Open Packages below and install again."))
         else:
             self._show(question.answer)
 
@@ -121,12 +126,12 @@ class StudyPanel:
         problems = problemLines(answer)
         self.ui.studyProblems.setPlainText("\n".join(problems))
         self.ui.studyProblems.visible = bool(problems)
-        titles, self._rows = table(answer)
+        self._rows = rows(answer)
         widget = self.ui.studyTable
         widget.clear()
         widget.setRowCount(0)
-        widget.setColumnCount(len(titles))
-        widget.setHorizontalHeaderLabels(titles)
+        widget.setColumnCount(len(TITLES))
+        widget.setHorizontalHeaderLabels(TITLES)
         widget.verticalHeader().hide()
         widget.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
         widget.visible = bool(self._rows)
