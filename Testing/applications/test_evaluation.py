@@ -4,6 +4,7 @@ import csv
 import json
 from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -225,7 +226,8 @@ def study(tmp_path, monkeypatch, rng):
         for i, time in enumerate(times, start=1):
             anat = folder / name / f"ses-{i:02d}" / "anat"
             anat.mkdir(parents=True)
-            (anat / f"{name}_ses-{i:02d}_T1w.nii.gz").write_bytes(b"")
+            image = nib.Nifti1Image(rng.integers(0, 1000, (4, 4, 4), np.int16), np.eye(4))
+            nib.save(image, anat / f"{name}_ses-{i:02d}_T1w.nii.gz")
             lines.append(f"ses-{i:02d}\t{time}")
         (folder / name / f"{name}_sessions.tsv").write_text("\n".join(lines) + "\n")
     asked = []

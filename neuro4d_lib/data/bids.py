@@ -5,6 +5,7 @@ Names, entities and inherited sidecars are read by ancpbids.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -35,16 +36,59 @@ def read_bids(folder: Path, wanted: Sequence[str], findings: Findings) -> list[F
     about = _by_subject(_rows(folder / "participants.tsv", "participant_id", findings))
     common = _by_subject(_rows(folder / "sessions.tsv", "participant_id", findings))
     _tell_unknown(about, names, "participants.tsv", findings)
-    images = _images(folder, findings)
-    people = []
-    for name in names:
-        if name in chosen:
-            people.append(_person(folder / name, about.get(name, []), common.get(name, []), images, findings))
-    return people
+    images, sidecars = _images(folder, findings)
+    return [
+        _person(folder / name, about.get(name, []), common.get(name, []), images, sidecars, findings)
+        for name in names
+        if name in chosen
+    ]
+
+
+class _Sidecars:
+    """What JSON files say of a scan: those beside it and in the folders above, the nearer one is believed.
+
+    ancpbids finds the same, but looks through the whole data set for every scan.
+    """
+
+    def __init__(self, artifacts: Iterable[Any], findings: Findings) -> None:
+        self._findings = findings
+        self._read: dict[Path, dict[str, Any]] = {}
+        self._by_folder: dict[Path, list[Any]] = {}
+        for artifact in artifacts:
+            self._by_folder.setdefault(Path(artifact.get_absolute_path()).parent, []).append(artifact)
+
+    def of(self, scan: Any, path: Path) -> dict[str, Any]:
+        known: dict[str, Any] = {}
+        for folder in reversed(path.parents):
+            for sidecar in sorted(self._by_folder.get(folder, []), key=lambda one: len(one.get_entities())):
+                if sidecar.suffix == scan.suffix and sidecar.get_entities().items() <= scan.get_entities().items():
+                    known |= self._content(Path(sidecar.get_absolute_path()))
+        return known
+
+    def _content(self, path: Path) -> dict[str, Any]:
+        if path not in self._read:
+            self._read[path], line = {}, None
+            try:
+                found = json.loads(path.read_text(encoding="utf-8-sig"))
+                fault = "" if isinstance(found, dict) else "it holds no object"
+                self._read[path] = {} if fault else found
+            except json.JSONDecodeError as problem:
+                fault, line = problem.msg, problem.lineno
+            except (OSError, UnicodeDecodeError) as problem:
+                fault = str(getattr(problem, "strerror", None) or "it is no text")
+            if fault:
+                said = f"this sidecar cannot be read ({fault}); what it says of scanners is unknown. Convert the scan again"
+                self._findings.add("sidecars", said, path, line)
+        return self._read[path]
 
 
 def _person(
-    folder: Path, about: list[Row], sessions: list[Row], images: dict[tuple[str, str], list[Any]], findings: Findings
+    folder: Path,
+    about: list[Row],
+    sessions: list[Row],
+    images: dict[tuple[str, str], list[Any]],
+    sidecars: _Sidecars,
+    findings: Findings,
 ) -> FoundPerson:
     name = folder.name
     sessions = sessions or _rows(folder / f"{name}_sessions.tsv", "session_id", findings)
@@ -71,7 +115,7 @@ def _person(
     for session in there:
         if session in faulty:
             continue
-        visit = _visit(folder, session, images[name, session], by_session.get(session, []), findings)
+        visit = _visit(folder, session, images[name, session], sidecars, by_session.get(session, []), findings)
         if visit.scans:
             person.visits.append(visit)
         elif visit.modalities:
@@ -82,7 +126,9 @@ def _person(
     return person
 
 
-def _visit(folder: Path, session: str, artifacts: Iterable[Any], rows: list[Row], findings: Findings) -> FoundVisit:
+def _visit(
+    folder: Path, session: str, artifacts: Iterable[Any], sidecars: _Sidecars, rows: list[Row], findings: Findings
+) -> FoundVisit:
     """One visit: its scans with the preferred one first, other modalities, the scanner."""
     scans: list[tuple[Path, Any]] = []
     modalities: dict[str, Path] = {}
@@ -96,7 +142,7 @@ def _visit(folder: Path, session: str, artifacts: Iterable[Any], rows: list[Row]
     visit.file, visit.line = (rows[0].file, rows[0].line) if rows else (scans[0][0] if scans else None, None)
     if not scans:
         return visit
-    known = _sidecar(scans[0][1], scans[0][0], findings)
+    known = sidecars.of(scans[0][1], scans[0][0])
     visit.scanner = scanner(known)
     place = folder / session if session else folder
     acquired = _acquired(place, scans[0][0], findings)
@@ -139,22 +185,8 @@ def _acquired(place: Path, scan: Path, findings: Findings) -> Row | None:
     return None
 
 
-def _sidecar(artifact: Any, scan: Path, findings: Findings) -> dict[str, Any]:
-    try:
-        known = artifact.get_metadata()
-        return known if isinstance(known, dict) else {}
-    except Exception:  # a sidecar that is no JSON, or no JSON object
-        name = scan.name.removesuffix(".gz").removesuffix(".nii")
-        findings.add(
-            "sidecars",
-            f"the JSON sidecar of {scan.name} cannot be read; its scanner is treated as unknown. Convert the scan again",
-            scan.with_name(f"{name}.json"),
-        )
-        return {}
-
-
-def _images(folder: Path, findings: Findings) -> dict[tuple[str, str], list[Any]]:
-    """Anatomical images by subject and session ("" where there are no sessions)."""
+def _images(folder: Path, findings: Findings) -> tuple[dict[tuple[str, str], list[Any]], _Sidecars]:
+    """Anatomical images by subject and session, and their sidecars."""
     try:
         import ancpbids
         from ancpbids.vfs import LocalVfs
@@ -190,7 +222,7 @@ def _images(folder: Path, findings: Findings) -> dict[tuple[str, str], list[Any]
         if parts[-2] == "anat" and path.name.startswith(f"{expected}_"):
             found.setdefault((subject, session or "ses-none"), []).append(artifact)
     _tell_misnamed(folder, {Path(a.get_absolute_path()) for group in found.values() for a in group}, findings)
-    return found
+    return found, _Sidecars(dataset.query(suffix="T1w", extension=".json", return_type="object"), findings)
 
 
 def _belongs(path: Path, parts: tuple[str, ...], folder: Path, findings: Findings) -> bool:

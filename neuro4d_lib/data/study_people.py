@@ -160,7 +160,7 @@ class _Sorter:
         if not self.reasons:
             raise _NotUsable(f"{_counted(count, 'visit')} with a T1w scan; expected at least {least}")
         raise _NotUsable(
-            f"{_counted(count, 'usable visit')} with a T1w scan; expected at least {least} ({'; '.join(self.reasons)})"
+            f"{_counted(count, 'usable visit')} with a T1w scan; expected at least {least} ({_shortened(self.reasons)})"
         )
 
     def _times(self, visits: Sequence[FoundVisit]) -> tuple[list[float | None], str]:
@@ -380,3 +380,8 @@ def _tell_resolutions(subjects: Sequence[StudySubject], findings: Findings) -> N
 
 def _counted(count: int, noun: str) -> str:
     return f"{'no' if count == 0 else 'only one' if count == 1 else f'only {count}'} {noun}{'' if count == 1 else 's'}"
+
+
+def _shortened(reasons: Sequence[str], most: int = 2) -> str:
+    more = f"; and {len(reasons) - most} other visits" if len(reasons) > most else ""
+    return "; ".join(reasons[:most]) + more
