@@ -20,6 +20,7 @@ from Neuro4DForecastLib.Problem import Problem
 OWNED_BY_SLICER = ("numpy", "SimpleITK")
 TORCH = "torch>=2.2"
 SIZES = {"torch": "0.2 to 2.5 GB, by graphics card", "nibabel": "4 MB", "safetensors": "1 MB"}
+SIZES |= {"nilearn": "26 MB, and scikit-learn", "pandas": "75 MB", "scipy": "113 MB", "ancpbids": "4 MB"}  # on disk
 RESUME = "Neuro4D/InstallAfterRestart"
 
 

@@ -157,14 +157,16 @@ class InputsPanel:
         self.update()
 
     def _hideForecasts(self) -> None:
-        """A forecast is neither a scan nor another image of the head: its volumes are not offered."""
-        found = Nodes.forecastVolumes()
-        ui = self.ui
-        single = (ui.scanSelector, ui.segmentationSelector, *self.earlierScans.selectors())
-        for selector in (*single, ui.otherVolumesSelector):
+        """A forecast is neither a scan nor another image of the head: its volumes are not offered. Nor is the scan
+        offered as its own companion.
+        """
+        found, ui = Nodes.forecastVolumes(), self.ui
+        others = found if self._node.scan is None else [*found, self._node.scan.GetID()]
+        single = [ui.scanSelector, ui.segmentationSelector, *self.earlierScans.selectors()]
+        for selector, identifiers in [(ui.otherVolumesSelector, others), *((one, found) for one in single)]:
             offered = selector.sortFilterProxyModel()
-            if list(offered.hiddenNodeIDs) != found:
-                offered.hiddenNodeIDs = found
+            if list(offered.hiddenNodeIDs) != identifiers:
+                offered.hiddenNodeIDs = identifiers
 
     def _showOthers(self) -> None:
         """Tick the volumes of an opened scene."""

@@ -167,8 +167,9 @@ def test_volumes_of_a_forecast_are_not_offered_for_the_next(panel, scan, head, l
     panel.inputs.earlierScans.addButton.click()
     run = finished(panel, wait, "1")
     earlier = panel.inputs.earlierScans.rows[0].selector
-    for selector in (panel.ui.scanSelector, panel.ui.otherVolumesSelector, earlier):
+    for selector in (panel.ui.scanSelector, earlier):
         assert {node.GetName() for node in selector.nodes()} == {"Scan", "FLAIR"}
+    assert {node.GetName() for node in panel.ui.otherVolumesSelector.nodes()} == {"FLAIR"}
     assert [node.GetName() for node in panel.ui.segmentationSelector.nodes()] == ["labels"]
     assert panel.ui.scanSelector.currentNode() is scan
     with pytest.raises(Problem, match="part of a forecast"):
