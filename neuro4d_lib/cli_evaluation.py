@@ -64,8 +64,6 @@ def run_known_truth(chosen: argparse.Namespace) -> None:
         raise InputError("Expected at least 10 people, 2 draws, and 1 to 8 scans.")
     if any(steps < 1 for steps in [*(chosen.compare_steps or []), chosen.steps or 1]) or chosen.courses < 0:
         raise InputError("Expected 1 denoising step or more, and 0 courses or more.")
-    if chosen.compare_steps is not None and chosen.hide_covariates:
-        raise InputError("Steps are compared of people of whom everything is known. Leave out --hide-covariates.")
     from neuro4d_lib.applications import known_truth_scores
     from neuro4d_lib.devices import checked_device
     from neuro4d_lib.progress import TerminalBar

@@ -212,17 +212,28 @@ class TestSteps:
         def draw(network, batches, cases, draws, generator, device, steps, progress):
             return exact_draws(cases, draws, wrong=(8 - steps) / 8)
 
+        def closed_form(network, batches, cases, draws, generator):
+            posterior = exact_posterior(Population(), cases)
+            mean, root = posterior.mean, posterior.root
+            return exact_draws(cases, draws), mean, root.unflatten(1, mean.shape[1:]).flatten(1, 2)
+
         monkeypatch.setattr(evaluation_steps, "model_futures", draw)
+        monkeypatch.setattr(evaluation_steps, "closed_form_futures", closed_form)
         monkeypatch.setattr(evaluation_steps, "SimulatedBatches", lambda *_: None)
         monkeypatch.setattr(evaluation_steps, "state_maps", lambda fields: None)
         network = SimpleNamespace(
             deformation=SimpleNamespace(fields=torch.zeros(1)), denoiser=None, config=SimpleNamespace(sampler="heun")
         )
         request = Request(200, 24, (2,))
-        few, many = compare_steps(network, request, [8, 4], torch.device("cpu"))
+        nothing, few, many = compare_steps(network, request, [8, 4], torch.device("cpu"))
+        # Here the closed form is exact, and draws with its own noise as a control variate score as it does.
+        assert (nothing.steps, nothing.calls) == (0, 0) and nothing.share == (pytest.approx(1), pytest.approx(0))
+        assert many.crps == pytest.approx(nothing.crps, rel=1e-6)
         assert (few.steps, few.calls, many.steps, many.calls) == (4, 7, 8, 15)
         assert many.share[0] == pytest.approx(1, abs=0.03) and many.cost == (0, 0)
-        assert few.cost[0] == pytest.approx(many.share[0] - few.share[0]) and few.cost[0] > 5 * few.cost[1] > 0
+        assert (
+            few.cost[0] == pytest.approx(many.share[0] - few.share[0], rel=1e-6) and few.cost[0] > 5 * few.cost[1] > 0
+        )
         assert few.coverage_90 < many.coverage_90 == pytest.approx(0.9, abs=0.02)
         text = render_steps([few, many], request)
         assert "| 2 | 4 | 7 |" in text and "| 2 | 8 | 15 |" in text

@@ -10,18 +10,21 @@ import numpy as np
 import torch
 
 from neuro4d_lib.applications import baselines
-from neuro4d_lib.applications.known_truth import HORIZONS, model_futures
+from neuro4d_lib.applications.exact_unknown import hidden
+from neuro4d_lib.applications.known_truth import HORIZONS, closed_form_futures, model_futures
 from neuro4d_lib.applications.known_truth_scores import (
     NOISE_SEED,
     Request,
     as_people,
-    exact_forecast,
+    best_forecast,
+    changes,
+    changes_law,
     scored_cases,
     training_people,
 )
 from neuro4d_lib.applications.line_law import People
 from neuro4d_lib.applications.score_table import ratio_of_sums
-from neuro4d_lib.applications.scoring import Futures, Gaussian
+from neuro4d_lib.applications.scoring import ControlledFutures, Distribution, Gaussian
 from neuro4d_lib.data.population import Population
 from neuro4d_lib.data.regions import DRIVEN
 from neuro4d_lib.diffusion.samplers import SAMPLERS
@@ -60,48 +63,57 @@ def compare_steps(
     device: torch.device,
     progress: Progress = silent,
 ) -> list[StepsRow]:
-    """Draw and score; every number of steps starts from the same noise. Needs PyTorch, safetensors and scipy alone."""
-    batches = SimulatedBatches(request.law(), network.deformation, state_maps(network.deformation.fields.cpu()))
+    """Draw and score; every number of steps starts from the same noise. Needs PyTorch, safetensors and scipy alone.
+
+    The first row of each number of scans, of 0 steps, is the closed form alone: what v = 0 would give.
+    """
+    law = request.law()
+    batches = SimulatedBatches(law, network.deformation, state_maps(network.deformation.fields.cpu()))
     sampler = SAMPLERS[network.config.sampler](network.denoiser)
     eye = torch.eye(len(DRIVEN), dtype=torch.float64)
-    horizons = np.array(HORIZONS)[:, None]
     rows = []
     parts = len(request.scans) * len(steps)
     for i, scans in enumerate(request.scans):
         cases = scored_cases(request, scans)
-        truth = cases.truth.numpy() * horizons
-        reference = _group_rate(as_people(cases, eye), request.law()).crps(truth)
+        told_of = hidden(cases) if request.hide_covariates else cases
+        truth = changes(cases.truth, eye)
+        reference = _group_rate(as_people(told_of, eye), law).crps(truth)
         unit = reference.mean(axis=0)
-        of_group = (reference / unit).mean(axis=(1, 2))
-        of_exact = (exact_forecast(cases, eye, request.law()).crps(truth) / unit).mean(axis=(1, 2))
-        found: dict[int, tuple[np.ndarray, float, float]] = {}
+        gain = ((reference - best_forecast(request, told_of, eye).crps(truth)) / unit).mean(axis=(1, 2))
+        twins, mean, root = closed_form_futures(network, batches, told_of, request.draws, _noise())
+        closed_form = changes_law(mean, root, eye)
+        found: dict[int, tuple[Distribution, float]] = {0: (closed_form, 0.0)}
         for j, count in enumerate(sorted(steps)):
             told = part(progress, (i * len(steps) + j) / parts, (i * len(steps) + j + 1) / parts)
             started = time.monotonic()
             rates = model_futures(
-                network, batches, cases, request.draws, torch.Generator().manual_seed(NOISE_SEED), device, count,
-                progress=told,
+                network, batches, told_of, request.draws, _noise(), device, count, progress=told
             )  # fmt: skip
-            seconds = time.monotonic() - started
-            futures = Futures(rates.double().numpy() * horizons)
-            pit = futures.pit(truth)
-            covered = float("nan") if pit is None else float((np.abs(pit - 0.5) <= 0.45).mean())
-            found[count] = ((futures.crps(truth) / unit).mean(axis=(1, 2)), covered, seconds)
-        people, best = np.arange(request.people), found[max(steps)][0]
-        gain = of_group - of_exact
-        for count, (crps, covered, seconds) in found.items():
+            futures = ControlledFutures(changes(rates, eye), changes(twins, eye), closed_form)
+            found[count] = futures, time.monotonic() - started
+        people = np.arange(request.people)
+        of_group = (reference / unit).mean(axis=(1, 2))
+        scores = {count: (forecast.crps(truth) / unit).mean(axis=(1, 2)) for count, (forecast, _) in found.items()}
+        for count, (forecast, seconds) in found.items():
+            crps = scores[count]
             share = ratio_of_sums(of_group - crps, gain, people)[:2]
-            cost = ratio_of_sums(crps - best, gain, people)[:2]
-            rows.append(
-                StepsRow(scans, count, sampler.network_calls(count), float(crps.mean()), share, cost, covered, seconds)
-            )
+            cost = ratio_of_sums(crps - scores[max(steps)], gain, people)[:2]
+            pit = forecast.pit(truth)
+            covered = float("nan") if pit is None else float((np.abs(pit - 0.5) <= 0.45).mean())
+            calls = sampler.network_calls(count) if count else 0
+            rows.append(StepsRow(scans, count, calls, float(crps.mean()), share, cost, covered, seconds))
     return rows
+
+
+def _noise() -> torch.Generator:
+    return torch.Generator().manual_seed(NOISE_SEED)
 
 
 def render_steps(rows: Sequence[StepsRow], request: Request) -> str:
     """A table in Markdown."""
     lines = [
-        f"Network calls and score: {request.people} simulated people, {request.draws} futures each, all regions and horizons.",
+        f"Network calls and score: {request.people} simulated people, {'only their scans known' if request.hide_covariates else 'everything known'}, "
+        f"{request.draws} futures each, all regions and horizons. 0 steps: the closed form alone.",
         "",
         "| scans | steps | network calls | CRPS / group rate's | share of exact skill, % | lost against most steps, % | 90 % band covers, % | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -209,12 +209,7 @@ def score_cases(
     truth = changes(cases.truth, weights)
     told_of = hidden(cases) if request.hide_covariates else cases
     past = as_people(told_of, weights)
-    exact: Distribution
-    if request.hide_covariates:
-        generator = torch.Generator().manual_seed(_EXACT_SEED)
-        exact = exact_forecast_of_unknown(request.law(), told_of, weights, EXACT_DRAWS, generator)
-    else:
-        exact = exact_forecast(cases, weights, request.law())
+    exact = best_forecast(request, told_of, weights)
     forecasts: dict[str, Distribution] = {
         "model": futures,
         "exact": exact,
@@ -230,6 +225,14 @@ def score_cases(
         if name in ("model", "exact"):
             rows += [row for row in score_pit(cells, name, forecast, truth) if row.diagnosis == ALL]
     return [row for row in rows if row.scans is not None]
+
+
+def best_forecast(request: Request, told_of: Cases, weights: Tensor) -> Distribution:
+    """The exact forecast of what is known of the people."""
+    if not request.hide_covariates:
+        return exact_forecast(told_of, weights, request.law())
+    generator = torch.Generator().manual_seed(_EXACT_SEED)
+    return exact_forecast_of_unknown(request.law(), told_of, weights, EXACT_DRAWS, generator)
 
 
 def exact_forecast(cases: Cases, weights: Tensor, population: Population) -> Gaussian:
