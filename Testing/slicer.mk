@@ -12,6 +12,7 @@ package: $(STAMP)
 
 pictures: $(STAMP)
 	$(BIN)/python Testing/Slicer/make_pictures.py
+	$(BIN)/python Testing/Slicer/make_training_picture.py
 
 benchmark: benchmark-panel
 benchmark-panel: $(STAMP)

@@ -113,7 +113,10 @@ def install(confirm, listFile: Path | None = None) -> bool:
 
 
 def _pip(lines: list[str]) -> None:
-    constraints = _constraints()
+    try:
+        constraints = _constraints()
+    except OSError as error:
+        raise Problem(Failures.KNOWN["notWritable"][1], kind="notWritable") from error
     try:
         packaging = _packaging()
         if packaging is not None:

@@ -19,10 +19,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT / "Neuro4DForecast"), str(ROOT)]
 VIEW_SIZE = (430, 400)
-STEPS, SHOWN_AT = 800, 300
+STEPS, SHOWN_AT = 400, 240
 SETTINGS = {
     "training": {"prior_steps": 40, "validation_people": 45, "gate_people": 0},
-    "model": {"widths": [16, 24], "condition": 64},
+    "model": {"widths": [8, 16], "condition": 32},
 }
 
 
@@ -44,7 +44,7 @@ def open_run(run: Path):
     ui.sourceCombo.setCurrentIndex(1)
     ui.startCombo.setCurrentIndex(1)
     ui.settingsFileEdit.text = str(settings)
-    ui.stepsSpin.value, ui.peopleSpin.value, ui.validateSpin.value, ui.saveSpin.value = STEPS, 9, 20, 20
+    ui.stepsSpin.value, ui.peopleSpin.value, ui.validateSpin.value, ui.saveSpin.value = STEPS, 6, 20, 20
     ui.outputEdit.text = str(run)
     ui.trainButton.click()
     return app, panel

@@ -52,6 +52,23 @@ def test_the_training_module_finds_the_library_of_its_neighbor(tmp_path):
     assert "needs the module Neuro4DForecast of the same extension" in done.stderr
 
 
+def test_the_packages_of_each_module_are_those_of_the_library(training_module):
+    """The lists in Resources say what pyproject.toml says; torch, numpy and SimpleITK come another way."""
+    import re
+
+    from Neuro4DForecastLib import Dependencies
+
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+    def listed(name):
+        return re.findall(r'"([^"]+)"', re.search(rf"^{name} = \[(.*?)\]", text, re.M | re.S)[1])
+
+    owned = ("torch", *Dependencies.OWNED_BY_SLICER)
+    needed = [line for line in listed("dependencies") if Dependencies.nameOf(line) not in owned]
+    assert Dependencies.requirements() == needed
+    assert Dependencies.requirements(training_module.REQUIREMENTS) == [*needed, *listed("training")]
+
+
 def test_the_forecast_module_does_not_know_the_training_module():
     files = (ROOT / "Neuro4DForecast").rglob("*.py")
     assert [path.name for path in files if "Neuro4DTraining" in path.read_text(encoding="utf-8")] == []

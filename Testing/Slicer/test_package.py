@@ -39,7 +39,8 @@ for name in ("Neuro4DForecast", "Neuro4DTraining"):
     assert widget.ui is not None
 import neuro4d_lib
 import Neuro4DForecastLib
-for package in (neuro4d_lib, Neuro4DForecastLib):
+import Neuro4DTrainingLib
+for package in (neuro4d_lib, Neuro4DForecastLib, Neuro4DTrainingLib):
     assert Path(package.__file__).is_relative_to(installed), package.__file__
 from Neuro4DForecastLib import Library
 assert Library.libraryParent() == Path(installed).resolve()

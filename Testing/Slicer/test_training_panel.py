@@ -384,6 +384,41 @@ class TestExamples:
         assert not training_panel.ui.exampleButton.enabled
 
 
+class TestFromPython:
+    def test_a_study_becomes_a_model_without_the_panel(self, scene, training_module, tmp_path, wait):
+        """The calls of docs/training_panel.md."""
+        from Neuro4DForecastLib.Logic import Neuro4DForecastLogic
+
+        logic = training_module.Neuro4DTrainingLogic()
+        logic.worker = [sys.executable, str(Path(__file__).parent / "fake_trainer.py")]
+        (tmp_path / "study").mkdir()
+        prepared = logic.prepare(tmp_path / "study", tmp_path / "prepared", workers=4)
+        wait(lambda: prepared.poll().value == "done")
+        run = logic.train(tmp_path / "run", prepared=tmp_path / "prepared", steps=40)
+        assert run.record.command[2:5] == ["train", str(tmp_path / "prepared"), "--output"]
+        wait(lambda: run.poll().value == "running" and run.fraction > 0.2)
+        run.pause()
+        assert run.state.value == "paused"
+        run.goOn()
+        run.stop()
+        wait(lambda: run.poll().value == "stopped")
+        logic.resume(run)
+        wait(lambda: run.poll().value == "done")
+        logic.useModel(tmp_path / "run" / "model")
+        assert Neuro4DForecastLogic().getParameterNode().model == str(tmp_path / "run" / "model")
+
+    def test_a_missing_package_is_said_before_anything_is_written(self, scene, training_module, tmp_path, monkeypatch):
+        from Neuro4DForecastLib import Dependencies
+        from Neuro4DForecastLib.Problem import Problem
+
+        known = Dependencies.look
+        missing = Dependencies.Package("nilearn", "missing")
+        monkeypatch.setattr(Dependencies, "look", lambda name: missing if name == "nilearn" else known(name))
+        with pytest.raises(Problem, match="package that the forecast needs is missing"):
+            training_module.Neuro4DTrainingLogic().train(tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
 class TestLongRuns:
     def test_the_curve_of_a_long_run_is_its_mean_in_few_points(self, training_module, tmp_path):
         from Neuro4DTrainingLib import Curves
