@@ -15,6 +15,8 @@ from pathlib import Path
 from Neuro4DForecastLib import Failures, ProcessTree
 from Neuro4DForecastLib.Problem import Problem
 
+FOLDER_GONE = "The temporary folder of the forecast was removed while it ran. Press Forecast again."
+
 
 class State(enum.Enum):
     IDLE = "idle"
@@ -93,7 +95,12 @@ class BackgroundRun:
         if self.state is not State.RUNNING:
             return self.state
         exitCode = self._process.poll()  # before reading, so that nothing written before the end is missed
-        self._read()
+        try:
+            self._read()
+        except OSError:
+            ProcessTree.kill(self._process)
+            self.problem, self.state = Problem(FOLDER_GONE, kind="folderGone"), State.FAILED
+            return self.state
         if exitCode is not None:
             self._finish(exitCode)
         return self.state

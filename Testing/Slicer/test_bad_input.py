@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+HAS_OPEN_FILES = pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be removed there")
+
 
 def nodes(scene):
     return {scene.GetNthNode(index).GetID() for index in range(scene.GetNumberOfNodes())}
@@ -358,6 +360,21 @@ class TestMeanwhile:
             run = logic.forecast(head(), [1], model=model_folder)
             assert other.wait(30) == 0
         assert run.years == [0, 1]
+
+    @HAS_OPEN_FILES
+    def test_the_temporary_folder_may_be_emptied_while_a_forecast_runs(self, panel, head, wait, scene, fake_worker):
+        import shutil
+
+        from Neuro4DForecastLib import ProcessTree
+
+        self.start(panel, head, fake_worker)
+        before = nodes(scene)
+        wait(lambda: panel.ui.progressBar.value > 0)
+        pid = panel.logic.job.pid
+        shutil.rmtree(panel.logic.job.folder)
+        wait(lambda: not panel.run.running)
+        assert panel.ui.statusLabel.text.startswith("The temporary folder of the forecast was removed")
+        assert not ProcessTree.alive(pid) and nodes(scene) == before
 
     def test_removing_a_node_of_the_result_does_not_break_the_panel(self, panel, head, wait, scene):
         panel.ui.scanSelector.setCurrentNode(head())

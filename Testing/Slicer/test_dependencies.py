@@ -230,6 +230,19 @@ class TestInstalling:
             forecast_module.startUp()
         assert asked == [] and lacking["torch"] == "missing"
 
+    def test_a_temporary_folder_that_cannot_be_written_is_a_sentence(
+        self, panel, lacking, extension, pip, application, tmp_path
+    ):
+        from stand_in.application import answering
+
+        (tmp_path / "file").write_text("")
+        application.temporaryPath = str(tmp_path / "file" / "below")
+        panel.enter()
+        with answering(True):
+            panel.ui.installButton.click()
+        assert "temporary folder cannot be written" in panel.ui.statusLabel.text
+        assert pip == [] and extension.calls == []
+
     def test_a_failing_pip_is_a_sentence(self, dependencies, lacking, extension, monkeypatch, pip):
         import slicer
 
