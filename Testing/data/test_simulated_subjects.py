@@ -73,6 +73,18 @@ class TestSubjects:
         assert np.abs(z.mean(axis=0)).max() < 4.5 / 1500**0.5
         assert z.std() == pytest.approx(1, abs=0.03)
 
+    def test_have_a_course_as_uneven_as_configured_and_none_at_the_first_scan(self, subjects):
+        """Beyond rate and acceleration: that share of the spread of rates, times the years."""
+        people = torch.stack([covariate_values(subject.covariates) for subject in subjects])
+        sd = Population().rate_sd[people[:, 4].long()].numpy()
+        z = []
+        for subject, spread in zip(subjects, sd, strict=True):
+            assert not subject.log_change(0.0).any()
+            for year in subject.visit_years[1:]:
+                smooth = subject.rate * year + subject.acceleration * year**2 / 2
+                z.append((subject.log_change(year).numpy() - smooth) / (spread * year))
+        assert np.std(z) == pytest.approx(CONFIG.unevenness, rel=0.03)
+
     def test_have_covariates_that_are_unknown_but_true_where_known(self, subjects):
         truth = torch.stack([covariate_values(subject.covariates) for subject in subjects])
         known = torch.stack([covariate_values(subject.known) for subject in subjects])

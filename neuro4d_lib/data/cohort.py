@@ -35,7 +35,7 @@ published and assumed numbers. Research use only; every number computed from it 
 
 derivatives/truth/sub-*/ holds what is true of each of them:
 - sub-*_truth.json: state, rate and acceleration of every region (log-volume, per year, per year per year), volumes in
-  mm3 at every visit, 4x4 from RAS mm of every scan to aligned space.
+  mm3 at every visit (with the uneven course), 4x4 from RAS mm of every scan to aligned space.
 - sub-*_motion.safetensors: `psi` (shape) and, per visit, `ses-*` (motion since years 0): control points of stationary
   velocity fields on the 5.25 mm lattice, mm.
 - ses-*/anat/*_dseg.nii.gz: regions, *_label-lesion_mask.nii.gz: lesions (of people with MS), on the voxels of the scan.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from neuro4d_lib.data.population import People, Population, covariates_of
+from neuro4d_lib.data.population import Population, covariates_of
 from neuro4d_lib.data.population_config import PopulationConfig
 from neuro4d_lib.data.regions import DRIVEN
 from neuro4d_lib.data.simulation import Subject
@@ -43,24 +43,24 @@ def visit_years(config: PopulationConfig, diagnosis: int, most: int, generator: 
 def _subject(i: int, most_visits: int, population: Population, generator: torch.Generator) -> Subject:
     config = population.config
     people = population.draw(1, generator)
-    while not _fits(config, people, 0.0):
+    while float(people.state[0, _VENTRICLES].max()) > config.largest_ventricles:  # no room for the brain
         people = population.draw(1, generator)
     sex, diagnosis = int(people.covariates[0, 1]), int(people.covariates[0, 4])
     years = visit_years(config, diagnosis, most_visits, generator)
     spread = config.head_size_sd * float(torch.randn((), generator=generator, dtype=torch.float64))
+    known = covariates_of(population.hide(people.covariates, generator)[0])
+    times = torch.tensor(years, dtype=torch.float64)[:, None]
+    change = population.mean_velocity_rates(people, times.T, generator)[0] * times
+    fits = (people.state + change)[:, _VENTRICLES].amax(dim=1) <= config.largest_ventricles
+    course = people.rate * times + people.acceleration * times**2 / 2
     return Subject(
         id=f"{i + 1:04d}",
         covariates=covariates_of(people.covariates[0]),
-        known=covariates_of(population.hide(people.covariates, generator)[0]),
+        known=known,
         state=people.state[0].numpy(),
         rate=people.rate[0].numpy(),
         acceleration=people.acceleration[0].numpy(),
-        visit_years=tuple(year for year in years if _fits(config, people, year)),
+        visit_years=tuple(year for year, room in zip(years, fits.tolist(), strict=True) if room),
+        uneven=(change - course)[fits].numpy(),
         head_size=config.head_size[sex] + spread,
     )
-
-
-def _fits(config: PopulationConfig, people: People, years: float) -> bool:
-    """Whether the ventricles of one person leave room for the brain."""
-    change = people.rate * years + people.acceleration * years**2 / 2
-    return float((people.state + change)[0, _VENTRICLES].max()) <= config.largest_ventricles

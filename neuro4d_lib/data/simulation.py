@@ -44,6 +44,7 @@ class Subject:
         rate: [R], log-volume per year at years 0.
         acceleration: [R], log-volume per year per year.
         visit_years: years of the scans, ascending.
+        uneven: [V, R], log-volume at each scan beyond what rate and acceleration say.
         lesions: of the white matter.
         head_size: length relative to the reference.
         known: what the tables tell of the covariates; all of them where None.
@@ -58,10 +59,14 @@ class Subject:
     lesions: tuple[Lesion, ...] = ()
     head_size: float = 1.0
     known: Covariates | None = None
+    uneven: np.ndarray | None = None
 
     def log_change(self, years: float) -> Tensor:
         """[R], change of log-volume since years 0."""
-        return torch.as_tensor(self.rate * years + self.acceleration * years**2 / 2, dtype=torch.float64)
+        change = self.rate * years + self.acceleration * years**2 / 2
+        if self.uneven is not None and years in self.visit_years:
+            change = change + self.uneven[self.visit_years.index(years)]
+        return torch.as_tensor(change, dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
