@@ -95,13 +95,13 @@ class Curves:
     def __init__(self, run: Path) -> None:
         self.run = Path(run)
 
-    def node(self, role: str, kind: str):
+    def _nodes(self, kind: str) -> list:
         scene = slicer.mrmlScene
-        for index in range(scene.GetNumberOfNodesByClass(kind)):
-            node = scene.GetNthNodeByClass(index, kind)
-            if node.GetAttribute(RUN) == str(self.run) and node.GetAttribute(ROLE) == role:
-                return node
-        return None
+        nodes = [scene.GetNthNodeByClass(index, kind) for index in range(scene.GetNumberOfNodesByClass(kind))]
+        return [node for node in nodes if node.GetAttribute(RUN) == str(self.run)]
+
+    def node(self, role: str, kind: str):
+        return next((node for node in self._nodes(kind) if node.GetAttribute(ROLE) == role), None)
 
     @property
     def chart(self):
@@ -109,7 +109,8 @@ class Curves:
 
     def show(self, log: RunLog) -> None:
         """Bring tables and chart up to what the log says."""
-        if self.chart is None:
+        parts = [self.chart, *(self.node(role, "vtkMRMLTableNode") for role in ("loss", "validation"))]
+        if any(part is None for part in parts):
             self._make()
         loss, validation = self.node("loss", "vtkMRMLTableNode"), self.node("validation", "vtkMRMLTableNode")
         VolumesTable.fill(loss, {"step": log.steps, "loss": log.losses, "smooth": log.smoothed()})
@@ -117,10 +118,9 @@ class Curves:
         VolumesTable.fill(validation, {"step": [line["step"] for line in log.validations], **columns})
 
     def _make(self) -> None:
-        for role in ("chart", "loss", "validation"):  # a half-deleted set is made anew
-            for kind in ("vtkMRMLPlotChartNode", "vtkMRMLTableNode"):
-                if (left := self.node(role, kind)) is not None:
-                    slicer.mrmlScene.RemoveNode(left)
+        for kind in ("vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode", "vtkMRMLTableNode"):  # of a half-deleted set
+            for left in self._nodes(kind):
+                slicer.mrmlScene.RemoveNode(left)
         chart = self._add("vtkMRMLPlotChartNode", "chart", f"{self.run.name}: training")
         chart.SetTitle(f"{self.run.name}: training")
         chart.SetXAxisTitle("Step")

@@ -40,15 +40,16 @@ def explain(log: str, said: str = "", exitCode: int | None = None) -> Problem:
     for kind, sentence in SENTENCES.items():
         if re.search(Shared.KNOWN[kind][0], f"{log}\n{said}"):
             return Problem(sentence, kind=kind)
-    missing = re.search(NO_PACKAGE, log)
-    if missing:
-        return Problem(
-            f"The Python package {missing[1].partition('.')[0]} is missing. Open Packages below and press “Install”.",
-            kind="noPackage",
-        )
+    package = re.search(NO_PACKAGE, log)
+    if package:
+        return Problem(missing(package[1].partition(".")[0]), kind="noPackage")
     if exitCode in (-9, -15, 137) or (exitCode is None and not traceback):
         return Problem(KILLED, kind="killed")
     return Problem(f"{said} ({UNKNOWN})" if said else UNKNOWN, kind="unknown")
+
+
+def missing(package: str) -> str:
+    return f"The Python package {package} is missing. Open Packages below and press “Install”."
 
 
 def _spoken(log: str) -> str:

@@ -11,7 +11,7 @@ from Neuro4DForecastLib.Logic import Neuro4DForecastLogic, pythonProgram, worker
 from Neuro4DForecastLib.Problem import Problem
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from Neuro4DTrainingLib import Entries, Parameters
+from Neuro4DTrainingLib import Entries, Failures, Parameters
 from Neuro4DTrainingLib.Example import Example
 from Neuro4DTrainingLib.Question import Question
 from Neuro4DTrainingLib.Work import ACTIVE, PLACE, Work
@@ -94,7 +94,7 @@ class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
         return Work(folder, folder.with_name(f"{folder.name}.{PLACE}"))
 
     def startPreparation(self, preparation: Entries.Preparation) -> Work:
-        Dependencies.requireComplete(REQUIREMENTS)
+        requirePackages()
         study, output = preparation.study.path.resolve(), preparation.output.resolve()
         if study in (output, output.parent, *output.parents):
             raise Problem("The prepared study cannot lie inside the study, to which nothing is written.", "prepared")
@@ -106,7 +106,7 @@ class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
     def startTraining(self, training: Entries.Training) -> Work:
         from neuro4d_lib import files
 
-        Dependencies.requireComplete(REQUIREMENTS)
+        requirePackages()
         work = Work(training.output)
         if work.poll() in ACTIVE:
             raise Problem(f"{training.output} is in use: {work.state.value}.", "output", kind="busy")
@@ -127,7 +127,7 @@ class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
 
     def resume(self, work: Work) -> None:
         """Start what was stopped, killed or failed again, with what it was told then; it goes on from its whole files."""
-        Dependencies.requireComplete(REQUIREMENTS)
+        requirePackages()
         record = work.record
         if record is None:
             raise Problem(f"Nothing was started in {work.folder} by this panel.", "output")
@@ -146,6 +146,18 @@ class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
         Neuro4DForecastLogic().getParameterNode().model = str(folder)
         if slicer.util.mainWindow() is not None:
             slicer.util.selectModule("Neuro4DForecast")
+
+
+def requirePackages() -> None:
+    """A Problem that names the first package that training lacks."""
+    found = Dependencies.lacking(REQUIREMENTS)
+    if not found:
+        return
+    first = found[0]
+    if first.name == "torch":
+        kind = "halfTorch" if first.state == "half" else "noTorch"
+        raise Problem(Failures.SENTENCES[kind], kind=kind)
+    raise Problem(Failures.missing(first.name), kind="noPackage")
 
 
 def _afterWorker(command: list[str]) -> list[str]:

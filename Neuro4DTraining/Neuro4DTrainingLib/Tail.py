@@ -22,6 +22,7 @@ class Tail:
         """Whole lines that are new; and whether the file was written anew, so that earlier lines no longer count."""
         try:
             about = os.stat(self.path)
+            file = open(self.path, "rb")  # noqa: SIM115 (closed below)
         except OSError:
             anew = self._position > 0
             self._file, self._position, self._rest, self.atEnd = 0, 0, b"", True
@@ -30,7 +31,7 @@ class Tail:
         if anew:
             self._position, self._rest = 0, b""
         self._file = about.st_ino
-        with open(self.path, "rb") as file:
+        with file:
             file.seek(self._position)
             new = file.read(MOST_BYTES)
         self._position += len(new)

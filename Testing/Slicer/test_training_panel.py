@@ -163,6 +163,19 @@ class TestTraining:
             assert series.GetTableNode().GetTable().GetColumnByName(series.GetYColumnName()) is not None
         assert "best validation 0.5167 at step 60" in training_panel.ui.scoreLabel.text
 
+    def test_curves_that_a_person_deleted_come_back(self, training_panel, tmp_path, wait):
+        import slicer
+
+        begin(training_panel, tmp_path, wait, steps=10_000)
+        curves = training_panel.run.curves
+        for role, kind in (("loss", "vtkMRMLTableNode"), ("chart", "vtkMRMLPlotChartNode")):
+            wait(lambda role=role, kind=kind: curves.node(role, kind) is not None)
+            slicer.mrmlScene.RemoveNode(curves.node(role, kind))
+            wait(lambda role=role, kind=kind: curves.node(role, kind) is not None)
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode") == 1
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 2
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLPlotSeriesNode") == 4
+
     def test_pause_holds_it_and_continue_goes_on(self, training_panel, tmp_path, wait):
         run = begin(training_panel, tmp_path, wait, steps=400)
         training_panel.ui.pauseButton.click()
@@ -414,7 +427,7 @@ class TestFromPython:
         known = Dependencies.look
         missing = Dependencies.Package("nilearn", "missing")
         monkeypatch.setattr(Dependencies, "look", lambda name: missing if name == "nilearn" else known(name))
-        with pytest.raises(Problem, match="package that the forecast needs is missing"):
+        with pytest.raises(Problem, match="The Python package nilearn is missing"):
             training_module.Neuro4DTrainingLogic().train(tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
