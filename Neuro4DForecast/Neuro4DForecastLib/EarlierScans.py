@@ -31,6 +31,7 @@ class Row:
             layout.addWidget(widget)
         self.selector.currentNodeChanged.connect(lambda *_: changed(self))
         self.years.textChanged.connect(lambda *_: changed(None))
+        self.years.textEdited.connect(lambda *_: self.source.setText(""))
         self.removeButton.clicked.connect(lambda *_: remove(self))
 
 
@@ -92,9 +93,10 @@ class EarlierScans:
     def _date(self, row) -> None:
         volume = row.selector.currentNode()
         known = ScanDates.yearsBetween(volume, self._scan) if volume is not None and self._scan is not None else None
+        filledIn = bool(row.source.text)
         row.source.setText(f"from {known[1]}" if known else "")
-        if known:
-            row.years.setText(f"{known[0]:g}")
+        if known or filledIn:  # the years of another volume are not those of this one
+            row.years.setText(f"{known[0]:g}" if known else "")
 
     def _remove(self, row) -> None:
         self.rows.remove(row)

@@ -3,6 +3,8 @@
 import csv
 import datetime
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import slicer
@@ -22,10 +24,27 @@ def dateOf(node) -> tuple[datetime.date, str] | None:
 def yearsBetween(earlier, later) -> tuple[float, str] | None:
     """Years from one volume to another and where that is known from; None if unknown or not positive."""
     first, second = dateOf(earlier), dateOf(later)
-    if first is None or second is None:
-        return None
-    years = (second[0] - first[0]).days / DAYS_PER_YEAR
-    return (round(years, 3), first[1]) if years > 0 else None
+    if first is not None and second is not None:
+        years, source = (second[0] - first[0]).days / DAYS_PER_YEAR, first[1]
+    else:
+        years, source = betweenSessions(earlier, later), "BIDS"
+    return (round(years, 3), source) if years is not None and years > 0 else None
+
+
+def betweenSessions(earlier, later) -> float | None:
+    """Years by a column such as days_since_first: shared data sets tell no dates."""
+    from neuro4d_lib.data.study_times import TIME_COLUMNS
+
+    tables = [dict(_sessionRows(node)) for node in (earlier, later)]
+    for table in tables[0].keys() & tables[1].keys():
+        for column, yearsPerUnit in TIME_COLUMNS.items():
+            try:
+                first, second = (float(rows[table][column]) for rows in tables)
+            except (KeyError, TypeError, ValueError):
+                continue
+            if math.isfinite(second - first):
+                return (second - first) * yearsPerUnit
+    return None
 
 
 def fromDicom(node) -> datetime.date | None:
@@ -40,11 +59,24 @@ def fromDicom(node) -> datetime.date | None:
     return None
 
 
-def fromBids(node) -> datetime.date | None:
+def _file(node) -> Path | None:
     storage = node.GetStorageNode()
-    if storage is None or not storage.GetFileName():
+    return Path(storage.GetFileName()) if storage is not None and storage.GetFileName() else None
+
+
+def _sessionRows(node) -> Iterator[tuple[Path, dict]]:
+    """(table, its row) of the BIDS session that the volume's file lies in."""
+    path = _file(node)
+    for folder in path.parents if path is not None else ():
+        if folder.name.startswith("ses-"):
+            for table in sorted(folder.parent.glob("sub-*_sessions.tsv")):
+                yield from ((table, row) for row in _rows(table) if row.get("session_id") == folder.name)
+
+
+def fromBids(node) -> datetime.date | None:
+    path = _file(node)
+    if path is None:
         return None
-    path = Path(storage.GetFileName())
     stem = path.name.removesuffix(".gz").removesuffix(".nii")
     sidecar = path.with_name(f"{stem}.json")
     if sidecar.is_file():
@@ -56,13 +88,7 @@ def fromBids(node) -> datetime.date | None:
             for row in _rows(table):
                 if Path(row.get("filename", "")).name == path.name:
                     return parse(row.get("acq_time"))
-    for folder in path.parents:
-        if folder.name.startswith("ses-"):
-            for table in sorted(folder.parent.glob("sub-*_sessions.tsv")):
-                for row in _rows(table):
-                    if row.get("session_id") == folder.name:
-                        return parse(row.get("acq_time"))
-    return None
+    return next((parse(row.get("acq_time")) for _table, row in _sessionRows(node)), None)
 
 
 def _fromSidecar(path: Path) -> datetime.date | None:

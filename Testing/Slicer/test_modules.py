@@ -89,6 +89,12 @@ def test_reloading_loads_the_parts_anew(panel):
         sys.modules.update(kept)
 
 
+def key_press(text):
+    import qt
+
+    return qt.QKeyEvent(qt.QEvent.KeyPress, 0, qt.Qt.NoModifier, text)
+
+
 class TestScanDates:
     def volume(self, scene, path, name):
         import slicer
@@ -127,6 +133,25 @@ class TestScanDates:
         assert row.source.text == "from BIDS"
         assert panel.logic.getParameterNode().earlierYears == [row.years.text]
 
+    def test_days_since_the_first_session_do_where_a_data_set_tells_no_dates(self, panel, scene, tmp_path):
+        for session in ("ses-1", "ses-2"):
+            (tmp_path / "sub-1" / session / "anat").mkdir(parents=True)
+        table = "session_id\tdays_since_first\tacq_time\nses-1\t40\tn/a\nses-2\t588\tn/a\n"
+        (tmp_path / "sub-1" / "sub-1_sessions.tsv").write_text(table)
+        earlier, scan = (
+            self.volume(scene, tmp_path / "sub-1" / name / "anat" / f"sub-1_{name}_T1w.nii.gz", name)
+            for name in ("ses-1", "ses-2")
+        )
+        panel.ui.scanSelector.setCurrentNode(scan)
+        row = panel.inputs.earlierScans.add()
+        row.selector.setCurrentNode(earlier)
+        assert float(row.years.text) == pytest.approx(548 / 365.25, abs=0.001)
+        assert row.source.text == "from BIDS"
+        panel.ui.scanSelector.setCurrentNode(earlier)
+        row.selector.setCurrentNode(scan)  # a later scan is no earlier one
+        assert (row.years.text, row.source.text) == ("", "")
+        assert "no date" in panel.ui.earlierScansProblem.text
+
     def test_dicom_dates_fill_in_the_years(self, panel, scene, head, monkeypatch):
         import slicer
 
@@ -143,6 +168,24 @@ class TestScanDates:
         row.selector.setCurrentNode(earlier)
         assert float(row.years.text) == pytest.approx(3, abs=0.01)
         assert row.source.text == "from DICOM"
+
+    def test_years_that_a_person_types_are_the_persons(self, panel, scene, tmp_path):
+        import qt
+
+        earlier, scan, undated = (
+            self.volume(scene, self.bids(tmp_path, name, f"{year}-01-01", "sidecar"), name) if year else
+            self.volume(scene, tmp_path / "other.nii", name)
+            for name, year in (("ses-1", 2020), ("ses-2", 2021), ("undated", 0))
+        )  # fmt: skip
+        panel.ui.scanSelector.setCurrentNode(scan)
+        row = panel.inputs.earlierScans.add()
+        row.selector.setCurrentNode(earlier)
+        row.years.setFocus()
+        row.years.selectAll()
+        qt.QApplication.sendEvent(row.years, key_press("7"))
+        assert (row.years.text, row.source.text) == ("7", "")
+        row.selector.setCurrentNode(undated)
+        assert row.years.text == "7"
 
     def test_the_years_follow_the_scan_whichever_is_chosen_first(self, panel, scene, tmp_path):
         first, second, third = (
