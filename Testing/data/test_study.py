@@ -1,61 +1,9 @@
 """A BIDS data set as people make them, and as they get them wrong."""
 
-import os
-
-import nibabel as nib
-import numpy as np
 import pytest
 
 from neuro4d_lib.data.study import read_study
 from neuro4d_lib.errors import InputError
-
-
-def write_scan(path, values=None, spacing_mm=1.0):
-    """A NIfTI file of 2 x 3 x 4 voxels; of values that no other has, unless they are given."""
-    values = np.frombuffer(os.urandom(48), np.int16) if values is None else np.asarray(values, np.int16)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(values.reshape(2, 3, 4), np.diag([spacing_mm] * 3 + [1])), path)
-    return path
-
-
-class Builder:
-    """Folders and tables, and scans of 24 voxels, each of its own."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        folder.mkdir()
-        self.people = ["participant_id\tage\tsex\teducation_years\tapoe4\tdiagnosis"]
-
-    def add(self, name, times, column="days_since_first", scans=None, row="70\tF\t16\t1\tMCI", extra=""):
-        subject = self.folder / name
-        if row is not None:
-            self.people.append(f"{name}\t{row}")
-        lines = [f"session_id\t{column}" + (f"\t{extra.split('=')[0]}" if extra else "")]
-        for i, time in enumerate(times, start=1):
-            more = f"\t{extra.split('=')[1].split(',')[i - 1]}" if extra else ""
-            lines.append(f"ses-{i:02d}\t{time}{more}")
-            if scans is None or i in scans:
-                anat = subject / f"ses-{i:02d}" / "anat"
-                anat.mkdir(parents=True)
-                write_scan(anat / f"{name}_ses-{i:02d}_T1w.nii.gz")
-                write_scan(anat / f"{name}_ses-{i:02d}_FLAIR.nii.gz")
-        subject.mkdir(exist_ok=True)
-        (subject / f"{name}_sessions.tsv").write_text("\n".join(lines) + "\n")
-        return self
-
-    def study(self, **options):
-        (self.folder / "participants.tsv").write_text("\n".join(self.people) + "\n")
-        return read_study(self.folder, **options)
-
-    def reason(self):
-        study = self.study()
-        assert not study.subjects
-        return study.unusable[0].reason
-
-
-@pytest.fixture
-def bids(tmp_path):
-    return Builder(tmp_path / "bids")
 
 
 class TestReading:
@@ -101,10 +49,10 @@ class TestReading:
         with pytest.raises(InputError, match=r"holds no sub-03\. It holds 2 subjects"):
             bids.study(wanted=["sub-03"])
 
-    def test_what_simulate_writes(self, tmp_path):
+    def test_what_simulate_writes(self, bids):
         """The columns of data/cohort.py."""
-        study = Builder(tmp_path / "simulated").add("sub-0001", [0, 309], extra="age=77.5084,78.3534")
-        assert study.study().subjects[0].visits[1].covariates.age == 78.3534
+        bids.add("sub-0001", [0, 309], extra="age=77.5084,78.3534")
+        assert bids.study().subjects[0].visits[1].covariates.age == 78.3534
 
 
 class TestUnusable:

@@ -50,15 +50,16 @@ class _Sidecars:
     ancpbids finds the same, but looks through the whole data set for every scan.
     """
 
-    def __init__(self, artifacts: Iterable[Any], findings: Findings) -> None:
-        self._findings = findings
+    def __init__(self, root: Path, artifacts: Iterable[Any], findings: Findings) -> None:
+        self._root, self._findings = root, findings
         self._read: dict[Path, dict[str, Any]] = {}
         self._by_folder: dict[Path, list[Any]] = {}
         for artifact in artifacts:
             self._by_folder.setdefault(Path(artifact.get_absolute_path()).parent, []).append(artifact)
 
     def of(self, scan: Any, path: Path) -> dict[str, Any]:
-        known: dict[str, Any] = {}
+        everywhere = self._root / f"{scan.suffix}.json"  # without entities, ancpbids does not see it
+        known = dict(self._content(everywhere)) if everywhere.is_file() else {}
         for folder in reversed(path.parents):
             for sidecar in sorted(self._by_folder.get(folder, []), key=lambda one: len(one.get_entities())):
                 if sidecar.suffix == scan.suffix and sidecar.get_entities().items() <= scan.get_entities().items():
@@ -222,7 +223,7 @@ def _images(folder: Path, findings: Findings) -> tuple[dict[tuple[str, str], lis
         if parts[-2] == "anat" and path.name.startswith(f"{expected}_"):
             found.setdefault((subject, session or "ses-none"), []).append(artifact)
     _tell_misnamed(folder, {Path(a.get_absolute_path()) for group in found.values() for a in group}, findings)
-    return found, _Sidecars(dataset.query(suffix="T1w", extension=".json", return_type="object"), findings)
+    return found, _Sidecars(folder, dataset.query(suffix="T1w", extension=".json", return_type="object"), findings)
 
 
 def _belongs(path: Path, parts: tuple[str, ...], folder: Path, findings: Findings) -> bool:

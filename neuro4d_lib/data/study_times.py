@@ -72,7 +72,8 @@ class Calendar:
             return moment
         try:
             if re.match(r"\d{4}-", text):
-                return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).replace(tzinfo=None)
+                seconds = re.sub(r"\.\d+|Z$|[+-]\d\d:?\d\d$", "", text)  # of no account over years
+                return datetime.datetime.fromisoformat(seconds)
         except ValueError:
             return None
         return next((moment for style in _CLEAR_FORMATS if (moment := _parsed(text, style)) is not None), None)
