@@ -69,7 +69,7 @@ class Neuro4DTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.preparation = PreparePanel(self.ui, self.logic)
         self.settings = SettingsPanel(self.ui, self.logic)
         self.run = RunPanel(self.ui, self.logic, self.packages)
-        self.problems, self.studyProblems, self._source = {}, {}, None
+        self.problems, self.studyProblems, self._source = {}, {}, ""
         self.ui.logButton.contentsCollapsed.connect(lambda *_: self.showLog())
         self.ui.copyLogButton.clicked.connect(lambda *_: self.copyLog())
         scene = slicer.mrmlScene
@@ -126,12 +126,18 @@ class Neuro4DTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = parameterNode
         if parameterNode is not None:
             LastFolders.restore(parameterNode)
+            self._source = parameterNode.source
+            self.showSections()
         for part in (self.study, self.preparation, self.settings, self.run):
             part.setParameterNode(parameterNode)
         if parameterNode is not None:
             self._guiTag = parameterNode.connectGui(self.ui)
             self.addObserver(parameterNode, "ModifiedEvent", self.update)
             self.update()
+
+    def showSections(self):
+        """Simulated people need no preparation."""
+        self.ui.preparationButton.collapsed = self._source == Entries.SIMULATED
 
     def update(self, *_):
         """Something was chosen: read everything again; what is wrong is shown beside the field."""
@@ -145,9 +151,10 @@ class Neuro4DTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             label = getattr(self.ui, f"{field}Problem")
             label.visible = problem is not None and problem.kind != Entries.MISSING
             label.text = problem.sentence if label.visible else ""
-        if node.source != self._source:  # simulated people need no preparation
-            self._source = node.source
-            self.ui.preparationButton.collapsed = node.source == Entries.SIMULATED
+        if node.source != self._source:
+            before, self._source = self._source, node.source
+            Parameters.changeDefaults(node, before)
+            self.showSections()
         LastFolders.keep(node)
         self.study.update()
         self.preparation.folderChanged()

@@ -14,6 +14,11 @@ COLUMNS = {NO_COLUMNS: "", "ADNI (ADNIMERGE)": "adnimerge", "OASIS-3": "oasis3",
 SHIPPED, ANEW, OTHER_MODEL = "The shipped model (for small studies)", "Nothing: train anew", "Another model folder…"
 STARTS = [SHIPPED, ANEW, OTHER_MODEL]
 PRECISIONS = ["auto", "float32", "bfloat16"]
+# As the command line's: a study has few people, and its network seldom gains by many steps.
+DEFAULTS = {
+    OWN_STUDY: {"steps": 1000, "people": 16, "validateEvery": 50, "saveEvery": 50},
+    SIMULATED: {"steps": 6000, "people": 48, "validateEvery": 500, "saveEvery": 500},
+}
 MISSING = "missing"  # kind of a Problem: nothing is wrong, something has yet to be chosen or done
 
 

@@ -2,6 +2,8 @@
 
 import slicer
 
+from Neuro4DTrainingLib import Parameters
+
 FOLDERS = ("study", "prepared", "output")
 _KEY = "Neuro4DTraining/Last/"
 
@@ -10,11 +12,12 @@ def restore(node) -> None:
     """Into a parameter node that names none; a saved scene keeps its own."""
     if any(getattr(node, field) for field in FOLDERS):
         return
-    settings = slicer.app.userSettings()
+    settings, before = slicer.app.userSettings(), node.source
     for field in (*FOLDERS, "source"):
         value = settings.value(_KEY + field)
         if value:
             setattr(node, field, str(value))
+    Parameters.changeDefaults(node, before)
 
 
 def keep(node) -> None:

@@ -23,18 +23,25 @@ class Neuro4DTrainingParameterNode:
     output: str = ""
     start: Annotated[str, Choice(Entries.STARTS)] = Entries.SHIPPED
     startFolder: str = ""
-    steps: Annotated[int, WithinRange(1, 1_000_000)] = 6000
-    people: Annotated[int, WithinRange(1, 4096)] = 48
+    steps: Annotated[int, WithinRange(1, 1_000_000)] = Entries.DEFAULTS[Entries.OWN_STUDY]["steps"]
+    people: Annotated[int, WithinRange(1, 4096)] = Entries.DEFAULTS[Entries.OWN_STUDY]["people"]
     parts: Annotated[int, WithinRange(1, 4096)] = 1
     hours: Annotated[float, WithinRange(0, 10_000)] = 0.0
     precision: Annotated[str, Choice(Entries.PRECISIONS)] = "auto"
     saveMemory: bool = False
     seed: Annotated[int, WithinRange(0, 2**31 - 1)] = 0
-    validateEvery: Annotated[int, WithinRange(1, 1_000_000)] = 500
-    saveEvery: Annotated[int, WithinRange(1, 1_000_000)] = 500
+    validateEvery: Annotated[int, WithinRange(1, 1_000_000)] = Entries.DEFAULTS[Entries.OWN_STUDY]["validateEvery"]
+    saveEvery: Annotated[int, WithinRange(1, 1_000_000)] = Entries.DEFAULTS[Entries.OWN_STUDY]["saveEvery"]
     settingsFile: str = ""
     device: str = "auto"
     examples: bool = False
+
+
+def changeDefaults(node: Neuro4DTrainingParameterNode, before: str) -> None:
+    """What is learned from changed: where nothing else was chosen, take the defaults of what it is now."""
+    for name, value in Entries.DEFAULTS[node.source].items():
+        if getattr(node, name) == Entries.DEFAULTS[before][name]:
+            setattr(node, name, value)
 
 
 def study(node: Neuro4DTrainingParameterNode) -> Entries.Study:

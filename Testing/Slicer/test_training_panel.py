@@ -95,16 +95,26 @@ class TestBefore:
         training_panel.ui.startCombo.setCurrentIndex(1)
         assert not training_panel.ui.startProblem.visible and training_panel.ui.trainButton.enabled
 
-    def test_the_defaults_are_those_of_the_command_line(self, training_panel):
+    @pytest.mark.parametrize("source", [OWN, SIMULATED])
+    def test_the_defaults_are_those_of_the_command_line(self, training_panel, source):
         from neuro4d_lib.training.config import TrainingConfig
 
-        node, defaults = training_panel.logic.getParameterNode(), TrainingConfig()
-        assert (node.steps, node.people, node.parts, node.seed) == (
-            defaults.steps, defaults.people, defaults.parts, defaults.seed,
+        study_config = pytest.importorskip("neuro4d_lib.training.study_config")
+        training_panel.ui.sourceCombo.setCurrentIndex(source)
+        node = training_panel.logic.getParameterNode()
+        defaults = TrainingConfig() if source == SIMULATED else study_config.StudyTrainingConfig()
+        assert (node.steps, node.people, node.parts, node.seed, node.hours, node.validateEvery, node.saveEvery) == (
+            defaults.steps, defaults.people, defaults.parts, defaults.seed, defaults.seconds,
+            defaults.validate_every, defaults.save_every,
         )  # fmt: skip
-        assert (node.precision, node.saveMemory, node.validateEvery) == (
-            defaults.precision, defaults.checkpointing, defaults.validate_every,
-        )  # fmt: skip
+        assert (node.precision, node.saveMemory) == (defaults.precision, defaults.checkpointing)
+
+    def test_what_was_chosen_stays_when_the_source_changes(self, training_panel):
+        training_panel.ui.peopleSpin.value = 7
+        training_panel.ui.sourceCombo.setCurrentIndex(SIMULATED)
+        assert (training_panel.ui.peopleSpin.value, training_panel.ui.stepsSpin.value) == (7, 6000)
+        training_panel.ui.sourceCombo.setCurrentIndex(OWN)
+        assert (training_panel.ui.peopleSpin.value, training_panel.ui.stepsSpin.value) == (7, 1000)
 
     def test_time_memory_and_disk_are_estimated_before_it_starts(self, training_panel, tmp_path, wait):
         run = choose(training_panel, tmp_path)
