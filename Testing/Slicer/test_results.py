@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import re
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -332,3 +335,23 @@ def test_one_python_call_gives_what_the_panel_gives(panel, head, wait, logic):
     for item in range(5):
         one, other = (run.sequence.GetNthDataNode(item) for run in (panel.playback.run, call))
         assert np.array_equal(Nodes.arrayOf(one), Nodes.arrayOf(other))
+
+
+def test_the_python_of_the_documentation_runs_as_it_stands(scene, forecast_module, head, monkeypatch):
+    """In Slicer's console, where `getNode` is at hand."""
+    import slicer
+    from Neuro4DForecastLib import Logic, Results
+
+    worker = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
+    monkeypatch.setattr(Logic, "workerCommand", lambda: worker)
+    text = (Path(__file__).parents[2] / "docs" / "slicer.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    head("MRHead")
+    *lines, last = code.strip().splitlines()
+    assert last == "run.remove()"
+    console = {"getNode": slicer.util.getNode}
+    exec("\n".join(lines), console)
+    assert console["run"].years == [0, 1, 2, 3, 5]
+    assert json.loads(console["run"].browser.GetAttribute("Neuro4D.Covariates"))["age"] == 74
+    exec(last, console)
+    assert Results.runs() == []
