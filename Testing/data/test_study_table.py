@@ -2,10 +2,12 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from neuro4d_lib.data.study import read_study
+from neuro4d_lib.data.study_columns import columns_of
 from neuro4d_lib.errors import InputError
 
 
@@ -268,6 +270,13 @@ class TestMappings:
         (tmp_path / "mapping.json").write_text(json.dumps(said))
         with pytest.raises(InputError, match=told):
             read_study(table("subject,file,years\nP1,a.nii.gz,0\nP1,b.nii.gz,1\n"), columns=tmp_path / "mapping.json")
+
+    def test_the_one_in_the_documentation(self, tmp_path):
+        page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+        (tmp_path / "mapping.json").write_text(page.partition("```json")[2].partition("```")[0])
+        columns, folder = columns_of(tmp_path / "mapping.json")
+        assert columns.columns["date"] == ("scan_day", "visit_day") and columns.join[0].table == "people.csv"
+        assert folder == tmp_path
 
     def test_no_such_mapping(self, table):
         with pytest.raises(InputError, match=r"Name one \(JSON or TOML\), or one of adnimerge, oasis3"):
