@@ -1,5 +1,6 @@
 """What was typed into the panel -> values, or a sentence about what is wrong with it. No Slicer, no Qt."""
 
+import itertools
 import math
 import re
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ UNKNOWN = "unknown"
 SEXES = [UNKNOWN, "F", "M"]
 APOE4_COUNTS = [UNKNOWN, "0", "1", "2"]
 DIAGNOSES = [UNKNOWN, "CN", "MCI", "AD", "PD", "MS"]
-LARGEST_YEAR, MOST_YEARS = 30, 12
+LARGEST_YEAR, MOST_YEARS, LEAST_STEP = 30, 12, 0.01
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ def number(text: str, low: float, high: float, name: str, unit: str, entry: str)
 
 
 def years(text: str) -> tuple[float, ...]:
-    """`1 2 3 5`, `1, 2.5; 4`, `1-5` (each year) or `1-3:0.5` (each half year)."""
+    """`1 2 3 5`, `1, 2.5; 4`, `1-5` (each year) or `1-3:0.5` (each half year), with or without spaces around the signs."""
     example = "Write years ahead such as “1 2 3 5”, or a range such as “1-5” or “1-3:0.5”."
     found = []
-    for piece in re.split(r"[\s,;]+", text.strip()):
+    for piece in re.split(r"[\s,;]+", re.sub(r"(?<=\d)\s+([-–:])\s+(?=\d)", r"\1", text.strip())):
         if not piece:
             continue
         match = re.fullmatch(r"(\d+\.?\d*)(?:[-–](\d+\.?\d*)(?::(\d+\.?\d*))?)?", piece)
@@ -64,6 +65,11 @@ def years(text: str) -> tuple[float, ...]:
     result = tuple(sorted(set(found)))
     if result[0] < 0.05 or result[-1] > LARGEST_YEAR:
         raise Problem(f"Years ahead go from 0.05 to {LARGEST_YEAR}; found {result[0]:g} to {result[-1]:g}.", "years")
+    for earlier, later in itertools.pairwise(result):
+        if later - earlier < LEAST_STEP - 1e-9:
+            raise Problem(
+                f"The years {earlier:g} and {later:g} are less than {LEAST_STEP:g} apart. Leave one out.", "years"
+            )
     if len(result) > MOST_YEARS:
         raise Problem(f"{len(result)} years were asked for; one forecast takes at most {MOST_YEARS}.", "years")
     return result

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from Neuro4DForecastLib import Machine
 
 # Seconds on two cores of a server processor; after each run corrected by what it took on this machine.
-SECONDS_START, SECONDS_PER_MVOXEL, SECONDS_PER_EARLIER = 14.0, 0.4, 12.0
-SECONDS_PER_FRAME_MVOXEL, SECONDS_PER_FUTURE_YEAR = 1.2, 0.25
-RIDING_ALONG = 0.3  # of a frame, for each further image that is warped
+SECONDS_START, SECONDS_PER_EARLIER = 13.0, 12.0
+SECONDS_PER_FRAME_MVOXEL = 0.88
+SECONDS_PER_FUTURE_YEAR, SECONDS_PER_FUTURE_YEAR_MVOXEL = 1.1, 0.1
+RIDING_ALONG = 0.5  # of a frame, for each further image that is warped
 GPU_FACTOR = 0.5  # a guess: the alignment stays on the processor
 BYTES_START, BYTES_PER_VOXEL = 1.2e9, 45
 MAP_BYTES = 8  # per voxel and frame: volume change and its spread
@@ -54,9 +55,9 @@ class Estimate:
 def estimate(size: Size, device: Machine.Device, factor: float = 1.0) -> Estimate:
     """What one forecast takes. `factor` is what earlier runs on this machine really took, over what was said."""
     millions, images = size.voxels / 1e6, 1 + RIDING_ALONG * (size.others + size.segmentation)
-    seconds = SECONDS_START + SECONDS_PER_MVOXEL * millions + SECONDS_PER_EARLIER * size.earlier
+    seconds = SECONDS_START + SECONDS_PER_EARLIER * size.earlier
     seconds += SECONDS_PER_FRAME_MVOXEL * millions * size.years * images
-    seconds += SECONDS_PER_FUTURE_YEAR * size.futures * size.years
+    seconds += (SECONDS_PER_FUTURE_YEAR + SECONDS_PER_FUTURE_YEAR_MVOXEL * millions) * size.futures * size.years
     kind = device.key.partition(":")[0]
     seconds *= GPU_FACTOR if kind == "cuda" else 1.0
     frames = size.years + 2  # the scan, and the frame that is shown

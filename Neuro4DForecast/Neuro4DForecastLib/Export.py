@@ -38,11 +38,12 @@ def export(run: Results.Run, path: Path | str, overwrite: bool = False) -> list[
     ending = next((ending for ending in FORMATS.values() if path.name.endswith(ending)), None)
     if ending is None:
         raise Problem(f"{path.name} has none of the endings {', '.join(FORMATS.values())}.")
-    taken = [one.name for one in targets(path) if one.exists()]
-    if taken and not overwrite:
-        raise Problem(f"{path.parent} has {' and '.join(taken)} already. Choose another name, or allow to overwrite.")
     write = {".nii.gz": nifti, ".seq.nrrd": sequence, ".gif": gif, ".mp4": mp4, ".csv": table, ".html": report}[ending]
     try:
+        taken = [one.name for one in targets(path) if one.exists()]
+        if taken and not overwrite:
+            said = f"{path.parent} has {' and '.join(taken)} already."
+            raise Problem(f"{said} Choose another name, or allow to overwrite.")
         with tempfile.TemporaryDirectory(prefix="n4d-", dir=path.parent) as folder:
             write(run, Path(folder) / path.name)
             written = sorted(Path(folder).iterdir())

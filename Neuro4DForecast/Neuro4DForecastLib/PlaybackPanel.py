@@ -1,5 +1,7 @@
 """Play, step, compare, export and remove the runs in the scene."""
 
+import os
+
 import qt
 import slicer
 
@@ -132,7 +134,7 @@ class PlaybackPanel:
 
     def export(self, path: str, asked: str = "") -> None:
         """Write the run, after a question if that replaces a file other than the one `asked` about in the dialog."""
-        there = [one.name for one in Export.targets(path) if one.exists() and str(one) != asked]
+        there = [one.name for one in Export.targets(path) if os.path.exists(one) and str(one) != asked]
         if there and not slicer.util.confirmOkCancelDisplay(f"{' and '.join(there)}: there already. Replace?"):
             return
         try:

@@ -186,7 +186,7 @@ class TestEntries:
     def test_covariates(self, logic, scene, head, keywords, words):
         refused(logic, scene, words, head(), [1], **keywords)
 
-    @pytest.mark.parametrize("years", [[], [0], [-1], [50], list(range(1, 20))])
+    @pytest.mark.parametrize("years", [[], [0], [-1], [50], list(range(1, 20)), [1, 1.001]])
     def test_years(self, logic, scene, head, years):
         refused(logic, scene, "ear", head(), years)
 
@@ -196,6 +196,7 @@ class TestEntries:
         assert Entries.years("1-3") == (1, 2, 3)
         assert Entries.years("0.5-2:0.5, 5") == (0.5, 1, 1.5, 2, 5)
         assert Entries.years("3 1,2;2") == (1, 2, 3)
+        assert Entries.years("1 - 3 : 1, 5") == (1, 2, 3, 5)
 
     def test_a_model_folder_without_card(self, logic, scene, head, tmp_path):
         refused(logic, scene, "no card.json", head(), [1], model=tmp_path)

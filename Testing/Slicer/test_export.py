@@ -151,10 +151,11 @@ class TestOtherFormats:
         assert "Research use only" in (tmp_path / "report.html").read_text(encoding="utf-8")
         assert panel.ui.statusLabel.text == "Written: report.html"
 
-    def test_a_place_that_cannot_be_written(self, panel, run, tmp_path):
+    @pytest.mark.parametrize("place", ["file/volumes.csv", f"{'x' * 300}.csv", "nowhere/forecast.nii.gz"])
+    def test_a_place_that_cannot_be_written(self, panel, run, tmp_path, place):
         (tmp_path / "file").write_text("")
         panel.playback.refresh(run)
-        panel.playback.export(str(tmp_path / "file" / "volumes.csv"))
+        panel.playback.export(str(tmp_path / place))
         assert "could not be written" in panel.ui.statusLabel.text
 
 
