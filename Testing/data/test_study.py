@@ -121,5 +121,5 @@ class TestNoStudy:
         bids.add("sub-01", [0, 400])
         (bids.folder / "participants.tsv").write_text("name,age\nx,1\n")
         study = read_study(bids.folder)
-        assert "has no column 'participant_id'" in study.problems[0].sentence
+        assert "has no column 'participant_id'" in study.problems[-1].sentence
         assert study.subjects[0].visits[0].covariates.age is None

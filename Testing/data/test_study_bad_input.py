@@ -149,6 +149,16 @@ class TestSwapped:
     def test_age_that_goes_down(self, bids):
         assert "the age says -3 years since ses-01" in bids.add("sub-01", [0, 365], extra="age=70,67").reason()
 
+    def test_a_follow_up_before_the_baseline(self, bids):
+        bids.add("sub-01", [365, 0])
+        for old, new in (("ses-01", "ses-baseline"), ("ses-02", "ses-later")):
+            for path in (bids.folder / "sub-01" / old / "anat").iterdir():
+                path.rename(path.with_name(path.name.replace(old, new)))
+            (bids.folder / "sub-01" / old).rename(bids.folder / "sub-01" / new)
+            table = bids.folder / "sub-01" / "sub-01_sessions.tsv"
+            table.write_text(table.read_text().replace(old, new))
+        assert "ses-later lies 1.00 years before ses-baseline" in bids.reason()
+
     def test_visits_in_another_order_than_their_numbers(self, bids):
         reason = bids.add("sub-01", [365, 0]).reason()
         assert "ses-02 lies 1.00 years before ses-01" in reason and "swapped" in reason
@@ -166,6 +176,10 @@ class TestTimes:
     def test_months_that_are_called_days(self, bids):
         study = bids.add("sub-01", [0, 6, 24]).study()
         assert "multiples of 6" in told(study, "doubtful units").sentence
+
+    def test_months_that_contradict_dates(self, bids):
+        bids.add("sub-01", ["2020-01-01", "2022-01-01"], "acq_time", extra="months=0,2")
+        assert "the columns 'months' and 'acq_time' say times of ses-02 that lie 1.8 years apart" in bids.reason()
 
     def test_days_in_months(self, bids):
         assert bids.add("sub-01", [0, 600], "months").reason().endswith("are these days?")
@@ -292,6 +306,8 @@ class TestSeveralScans:
         scan_of(three).unlink()
         study = three.study()
         assert study.counts["visits without a T1-weighted scan"] == 1 and len(study.subjects[0].visits) == 2
+        scan_of(three, session="ses-03").unlink()
+        assert three.study().unusable[0].reason.endswith("(ses-02 has FLAIR only; ses-03 has FLAIR only)")
 
 
 class TestNames:
@@ -307,6 +323,24 @@ class TestNames:
         shutil.copytree(three.folder / "sub-01", three.folder / "patient_01")
         study = three.study()
         assert "not named sub-" in told(study, "names").sentence and len(study.subjects) == 3
+
+    def test_a_session_that_is_not_named_for_it(self, three):
+        (three.folder / "sub-01" / "ses-02").rename(three.folder / "sub-01" / "Visit2")
+        problem = told(three.study(), "names")
+        assert "Visit2 holds images but is not named ses-" in problem.sentence and problem.subject == "sub-01"
+
+    def test_a_scan_outside_of_anat(self, three):
+        scan_of(three).rename(scan_of(three).parents[1] / scan_of(three).name)
+        assert "lies outside of a folder anat" in told(three.study(), "names").sentence
+
+    @pytest.mark.parametrize("suffix", ["T1", "MPRAGE", "t1w"])
+    def test_a_scan_with_another_suffix(self, three, suffix):
+        scan_of(three).rename(scan_of(three).with_name(f"sub-01_ses-02_{suffix}.nii.gz"))
+        assert f"sub-01_ses-02_{suffix}.nii.gz is not named" in told(three.study(), "names").sentence
+
+    def test_hidden_files_are_nothing(self, three):
+        scan_of(three).with_name("._sub-01_ses-02_T1w.nii.gz").write_bytes(b"Mac OS X")
+        assert not three.study().problems
 
     def test_derivatives_are_not_read(self, three):
         shutil.copytree(three.folder / "sub-01", three.folder / "derivatives" / "tool" / "sub-01")
@@ -338,6 +372,21 @@ class TestTables:
         study = three.study()
         assert [subject.id for subject in study.subjects] == ["sub-02", "sub-03"]
         assert told(study, "unreadable tables").place(study.folder) == "sub-01/sub-01_sessions.tsv:1"
+
+    def test_commas_in_a_table_that_should_have_tabs(self, three):
+        table = three.folder / "sub-01" / "sub-01_sessions.tsv"
+        table.write_text(table.read_text().replace("\t", ","))
+        study = three.study()
+        assert len(study.subjects) == 3 and told(study, "columns").file == table
+
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+    @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+    def test_encodings_and_line_endings(self, three, encoding, ending):
+        three.study()
+        path = three.folder / "participants.tsv"
+        path.write_bytes(ending.join(three.people).encode(encoding))
+        study = read_study(three.folder)
+        assert not study.problems and study.subjects[2].visits[0].covariates.diagnosis == "MCI"
 
     def test_a_line_with_too_many_cells(self, three):
         three.people.append("sub-09\t1\tF\t1\t1\tAD\tmore")

@@ -20,7 +20,9 @@ from neuro4d_lib.errors import InputError
 
 IMAGES = (".nii.gz", ".nii")
 MODALITIES = ("FLAIR", "T2w", "PDw", "T2starw", "T1map", "T2map", "UNIT1")
+DATATYPES = ("anat", "func", "dwi", "fmap", "perf", "pet", "meg", "eeg", "ieeg", "beh", "micr", "nirs", "motion", "mrs")
 _LABEL = r"[A-Za-z0-9+]+"
+_T1 = re.compile(r"(t1|mprage|mpr|spgr|t1w|t1-?weighted)$", re.IGNORECASE)
 
 
 def read_bids(folder: Path, wanted: Sequence[str], findings: Findings) -> list[FoundPerson]:
@@ -121,6 +123,7 @@ def _person(
             person.visits.append(visit)
         elif visit.modalities:
             findings.count("visits without a T1-weighted scan")
+            person.other_visits.append(f"{session} has {' and '.join(sorted(visit.modalities))} only")
     missing = [label for label in by_session if label not in {visit.session for visit in person.visits}]
     findings.count("listed visits without a scan", len([label for label in missing if label not in there]))
     _choose_alike(person.visits)
@@ -208,7 +211,7 @@ def _images(folder: Path, findings: Findings) -> tuple[dict[tuple[str, str], lis
             except OSError as problem:
                 findings.add("unreadable folders", f"{place.name} cannot be opened ({problem.strerror})", place)
                 return []
-            return [name for name in names if _belongs(place / name, parts, folder, findings)]
+            return [name for name in names if _belongs(place / name, parts, findings)]
 
     # A pickle in the data set would be run by opening it.
     options = ancpbids.DatasetOptions(ignore_pickle_file=True)
@@ -222,30 +225,42 @@ def _images(folder: Path, findings: Findings) -> tuple[dict[tuple[str, str], lis
         expected = "_".join(part for part in (subject, session) if part)
         if parts[-2] == "anat" and path.name.startswith(f"{expected}_"):
             found.setdefault((subject, session or "ses-none"), []).append(artifact)
+        elif artifact.suffix == "T1w" and parts[-2] != "anat":
+            said = f"{path.name} lies outside of a folder anat; it is not used. Move it into one"
+            findings.add("names", said, path, subject=subject)
     _tell_misnamed(folder, {Path(a.get_absolute_path()) for group in found.values() for a in group}, findings)
     return found, _Sidecars(folder, dataset.query(suffix="T1w", extension=".json", return_type="object"), findings)
 
 
-def _belongs(path: Path, parts: tuple[str, ...], folder: Path, findings: Findings) -> bool:
+def _belongs(path: Path, parts: tuple[str, ...], findings: Findings) -> bool:
     """Whether a file or folder is looked at."""
     depth, name = len(parts), path.name
     if not path.is_dir():
         return depth > 0 or name.endswith((".json", ".tsv"))
     inside = name == "anat" or (name.startswith("ses-") and depth == 1)
     if not (name.startswith("sub-") if depth == 0 else inside and parts[-1] != "anat"):
-        if path.is_symlink() and _leads_back(path, folder) and depth > 0:
-            _tell_loop(path, findings)
+        if path.is_symlink() and _leads_back(path):
+            if depth > 0:
+                _tell_loop(path, findings)
+        elif depth == 1 and name not in DATATYPES and _holds_images(path):
+            said = f"the folder {name} holds images but is not named ses-... or anat; it is not read. Rename it"
+            findings.add("names", said, path, subject=parts[0])
         return False
-    if path.is_symlink() and _leads_back(path, folder):
+    if path.is_symlink() and _leads_back(path):
         _tell_loop(path, findings)
         return False
     return True
 
 
-def _leads_back(path: Path, folder: Path) -> bool:
+def _leads_back(path: Path) -> bool:
     """Whether a link leads to a folder that it lies in."""
     target = path.resolve()
     return target == path.parent.resolve() or target in path.parent.resolve().parents
+
+
+def _holds_images(path: Path) -> bool:
+    places = ("", "*/", "*/*/")
+    return any(next(path.glob(place + ending), None) for place in places for ending in ("*.nii", "*.nii.gz"))
 
 
 def _tell_loop(path: Path, findings: Findings) -> None:
@@ -260,11 +275,13 @@ def _tell_misnamed(folder: Path, known: set[Path], findings: Findings) -> None:
     """Images in the anatomy folders that BIDS has no name for, and T1w scans of another subject or session."""
     for anat in (*folder.glob("sub-*/anat"), *folder.glob("sub-*/ses-*/anat")):
         for path in sorted(anat.iterdir()) if os.access(anat, os.R_OK) else []:
-            if not path.name.endswith(IMAGES) or path in known:
+            if not path.name.endswith(IMAGES) or path.name.startswith(".") or path in known:
                 continue
             subject = path.relative_to(folder).parts[0]
             suffix = path.name.removesuffix(".gz").removesuffix(".nii").rpartition("_")[2]
-            if re.fullmatch(rf"{subject}(_{_LABEL}-{_LABEL})*_{_LABEL}\.nii(\.gz)?", path.name) and suffix != "T1w":
+            if re.fullmatch(rf"{subject}(_{_LABEL}-{_LABEL})*_{_LABEL}\.nii(\.gz)?", path.name) and not _T1.match(
+                suffix
+            ):
                 continue  # another kind of image, properly named
             session = f"_{anat.parent.name}" if anat.parent.name.startswith("ses-") else ""
             findings.add(
@@ -281,11 +298,9 @@ def _tell_other_folders(folder: Path, findings: Findings) -> None:
     for path in sorted(folder.iterdir()):
         if not path.is_dir() or path.name.startswith((".", "sub-")) or path.name in usual:
             continue
-        if path.is_symlink() and _leads_back(path, folder):
+        if path.is_symlink() and _leads_back(path):
             _tell_loop(path, findings)
-        elif any(
-            next(path.glob(depth + ending), None) for depth in ("", "*/", "*/*/") for ending in ("*.nii", "*.nii.gz")
-        ):
+        elif _holds_images(path):
             findings.add(
                 "names",
                 f"the folder {path.name} holds images but is not named sub-...; it is not read. Rename it",

@@ -29,6 +29,7 @@ from neuro4d_lib.data.study_values import AGE_RANGE, COLUMNS, covariates, number
 from neuro4d_lib.data.text_tables import Row
 
 _LEFT_OUT = "visits left out"
+_TIME_SLACK_YEARS = 0.5  # between the day of a visit and that of its scan
 
 
 @dataclass
@@ -56,6 +57,7 @@ class FoundPerson:
     Attributes:
         rows: of tables that tell of the person, not of a visit.
         listed: rows of all visits that tables know, with a scan or without: the first of them is the baseline.
+        other_visits: of visits without a T1-weighted scan, what there is.
         fault: why they cannot be used, if that is known already.
     """
 
@@ -63,6 +65,7 @@ class FoundPerson:
     visits: list[FoundVisit]
     rows: list[Row] = field(default_factory=list)
     listed: list[Row] = field(default_factory=list)
+    other_visits: list[str] = field(default_factory=list)
     fault: str = ""
 
 
@@ -158,7 +161,8 @@ class _Sorter:
         if count >= least:
             return
         if not self.reasons:
-            raise _NotUsable(f"{_counted(count, 'visit')} with a T1w scan; expected at least {least}")
+            others = f" ({_shortened(self.person.other_visits)})" if self.person.other_visits else ""
+            raise _NotUsable(f"{_counted(count, 'visit')} with a T1w scan; expected at least {least}{others}")
         raise _NotUsable(
             f"{_counted(count, 'usable visit')} with a T1w scan; expected at least {least} ({_shortened(self.reasons)})"
         )
@@ -211,6 +215,8 @@ class _Sorter:
         return kept
 
     def _check_times(self, visits: Sequence[FoundVisit], years: Sequence[float], column: str) -> None:
+        if not any(visit.rows for visit in visits):
+            return
         order = out_of_order([visit.session for visit in visits], years)
         if order is not None:
             first, other = order
@@ -220,6 +226,22 @@ class _Sorter:
             )
         if len(years) > 1 and (doubt := doubtful_unit(years, column)):
             raise _NotUsable(doubt)
+        rows = [_merged(visit.rows) or Row({}, Path(), 0) for visit in visits]
+        for second in ORDER:
+            if second in (column, "age"):
+                continue
+            by_second = [years_in(row, second, self.calendar, Findings()) for row in rows]
+            shifts = [
+                (time - passed, visit)
+                for time, passed, visit in zip(by_second, years, visits, strict=True)
+                if time is not None
+            ]
+            for shift, visit in shifts[1:]:
+                if abs(shift - shifts[0][0]) > _TIME_SLACK_YEARS:
+                    raise _NotUsable(
+                        f"the columns {column!r} and {second!r} say times of {visit.session} that lie "
+                        f"{abs(shift - shifts[0][0]):.1f} years apart: is one of them in another unit?"
+                    )
         if perhaps_months(years, column):
             times = ", ".join(f"{value:g}" for value in years)
             self.findings.add(

@@ -26,6 +26,7 @@ TIME_COLUMNS = {
 }
 DATE_COLUMNS = ("acq_time", "date", "session_date", "scan_date", "visit_date")
 ORDER = (*TIME_COLUMNS, *DATE_COLUMNS, "age")
+BASELINE = ("bl", "baseline", "sc", "screening")
 AGE_SLACK_YEARS = 1.5
 _CLEAR_FORMATS = ("%Y/%m/%d", "%d.%m.%Y", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%Y%m%d")
 _UNCLEAR_FORMATS = ("%m/%d/%Y", "%d/%m/%Y")
@@ -128,6 +129,11 @@ def perhaps_months(years: Sequence[float], column: str) -> bool:
 def out_of_order(sessions: Sequence[str], years: Sequence[float]) -> tuple[int, int] | None:
     """Two visits whose numbered labels say another order than their times, as (the earlier by label, the other)."""
     labels = [_numbered(session) for session in sessions]
+    for i, session in enumerate(sessions):
+        if session.removeprefix("ses-").lower() in BASELINE:
+            for j, other in enumerate(sessions):
+                if years[j] < years[i] and other.removeprefix("ses-").lower() not in BASELINE:
+                    return i, j
     for i, (prefix, count) in enumerate(labels):
         for j, (other, later) in enumerate(labels):
             if prefix == other and count is not None and later is not None and count < later and years[i] > years[j]:
@@ -144,7 +150,7 @@ def session_order(session: str) -> tuple[str, float, str]:
 def _numbered(session: str) -> tuple[str, float | None]:
     """What stands before the number of a label, and the number. The baseline (bl) is month 0 of m06, m12, ..."""
     label = session.removeprefix("ses-").lower()
-    if label in ("bl", "baseline", "sc"):
+    if label in BASELINE:
         return "m", 0.0
     match = re.fullmatch(r"([a-z_ -]*?)(\d{1,7})", label)
     return (match[1], float(match[2])) if match else (label, None)

@@ -47,7 +47,12 @@ def read_table(path: Path, findings: Findings, needed: str | None = None) -> lis
         needed: a column that must be there.
     """
     text = _text(path)
-    separator = SEPARATORS.get(path.suffix.lower()) or _separator(text)
+    separator, usual = _separator(text), SEPARATORS.get(path.suffix.lower())
+    if usual is not None and (usual in text.lstrip("\n\r").partition("\n")[0] or not separator):
+        separator = usual
+    elif usual is not None:
+        findings.add("columns", f"the columns are separated by {separator!r}, not by tabs as the name says", path, 1)
+    separator = separator or ","
     frame = _frame(path, text, separator)
     header = [name.strip() for name in frame[0]]
     while header and not header[-1]:
@@ -121,6 +126,7 @@ def _text(path: Path) -> str:
 
 
 def _separator(text: str) -> str:
-    """What the header separates its columns by."""
+    """What the header separates its columns by; "" where it is one column."""
     header = text.lstrip("\n\r").partition("\n")[0]
-    return max((",", ";", "\t", "|"), key=header.count)
+    most = max((",", ";", "\t", "|"), key=header.count)
+    return most if most in header else ""
