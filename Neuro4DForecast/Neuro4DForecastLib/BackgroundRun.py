@@ -15,8 +15,6 @@ from pathlib import Path
 from Neuro4DForecastLib import Failures, ProcessTree
 from Neuro4DForecastLib.Problem import Problem
 
-FOLDER_GONE = "The temporary folder of the forecast was removed while it ran. Press Forecast again."
-
 
 class State(enum.Enum):
     IDLE = "idle"
@@ -99,7 +97,7 @@ class BackgroundRun:
             self._read()
         except OSError:
             ProcessTree.kill(self._process)
-            self.problem, self.state = Problem(FOLDER_GONE, kind="folderGone"), State.FAILED
+            self.problem, self.state = Problem(Failures.FOLDER_GONE, kind="folderGone"), State.FAILED
             return self.state
         if exitCode is not None:
             self._finish(exitCode)

@@ -54,6 +54,7 @@ KNOWN = {
     ),
 }
 KILLED = "The system ended the forecast, most often because memory ran out. Ask for fewer years, or tick “Save memory”."
+FOLDER_GONE = "The temporary folder of the forecast was removed while it ran. Press Forecast again."
 UNKNOWN = (
     "The forecast stopped without saying why. Open the log below, copy it, and report it with the button “Copy log”."
 )
