@@ -37,14 +37,18 @@ class TestAMistake:
         ("text", "line", "says"),
         [
             ('{\n "training": {\n  "seed": 1,\n  "step": 5\n }\n}', 4, r"training\.step: unknown setting.*steps"),
-            ('{"training": {},\n "modle": {}}', 2, "modle: unknown setting. Known settings: model, population, training"),
+            (
+                '{"training": {},\n "modle": {}}',
+                2,
+                "modle: unknown setting. Known settings: model, population, training",
+            ),
             ('{"training": {\n"steps":\n "many"}}', 2, r"training\.steps: expected int, found 'many'"),
             ('{"training": {"steps": 5.5}}', 1, r"training\.steps: expected int, found 5\.5"),
             ('{"training": {\n "steps": true}}', 2, r"training\.steps: expected int, found True"),
             ('{\n"model": {"widths":\n [24,\n "48",\n 72]}}', 4, r"model\.widths\[1\]: expected int, found '48'"),
             ('{"model": {\n\n"lattice": [8, 8]}}', 3, r"model\.lattice: expected 3 values, found 2"),
             ('{\n "training": [1]}', 2, r"training: expected a table of settings, found \[1\]"),
-            ('{"training": {\n "steps": 0}}', 2, r"training\.steps: expected 1 or more, found 0"),
+            ('{"training": {\n "steps": -1}}', 2, r"training\.steps: expected 0 or more, found -1"),
             ('{"training": {\n "people": 10,\n "parts": 4}}', 3, r"training\.parts: 10 people cannot be drawn in 4"),
             (
                 '{"training": {\n "earlier_visits": [0, 9]}}',

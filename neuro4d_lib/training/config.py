@@ -10,7 +10,7 @@ from neuro4d_lib.data.population_config import PopulationConfig
 from neuro4d_lib.model import ModelConfig
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-_AT_LEAST = {"steps": 1, "people": 1, "parts": 1, "prior_steps": 0, "seconds": 0, "save_every": 1, "validate_every": 0,
+_AT_LEAST = {"steps": 0, "people": 1, "parts": 1, "prior_steps": 0, "seconds": 0, "save_every": 1, "validate_every": 0,
              "validation_people": 9, "patience": 0, "gate_people": 0, "all_known": 0}  # fmt: skip
 
 

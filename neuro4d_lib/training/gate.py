@@ -75,12 +75,12 @@ def measure_gate(
     return torch.where(own > 0, both / own.clamp_min(1e-30), 1.0).clamp(0.0, LARGEST).float()
 
 
-def gate_record(gate: Tensor) -> dict[str, Any]:
+def gate_record(gate: Tensor, who: str = "simulated") -> dict[str, Any]:
     """What a model card says of the gate."""
     some, every = ([[round(value, 4) for value in row] for row in table] for table in gate.tolist())
     return {
         "what": "The network's prediction is multiplied by the least-squares factor of people not seen in training "
-        "(simulated), by what is known of a person, number of earlier visits (rows) and noise time (columns).",
+        f"({who}), by what is known of a person, number of earlier visits (rows) and noise time (columns).",
         "earlier_visits": ["0", "1", "2", "3", "4 or more"],
         "noise_times": [round((i + 1) / GATE_TIMES, 4) for i in range(GATE_TIMES)],
         "factors_where_a_covariate_is_unknown": some,

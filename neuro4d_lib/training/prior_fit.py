@@ -22,6 +22,8 @@ def guess(prior: GaussianPrior, covariates: Tensor, state: Tensor, target: Tenso
     line = torch.cat([torch.ones_like(age), age], dim=1)
     for c in range(prior.diagnoses + 1):
         chosen = d == c
+        if int(chosen.sum()) < 2:  # a diagnosis that nobody has: what holds for everybody
+            chosen = torch.ones_like(chosen)
         weights = _ridge(features[chosen], target[chosen])
         prior.rate[c] = weights
         prior.group_rate[c] = _ridge(line[chosen], target[chosen])
