@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from neuro4d_lib.data.found_people import FoundPerson, FoundVisit
 from neuro4d_lib.data.study_columns import MODALITIES, Columns, columns_of
-from neuro4d_lib.data.study_people import FoundPerson, FoundVisit
 from neuro4d_lib.data.study_records import Findings, Scanner
 from neuro4d_lib.data.study_times import DAYS_PER_YEAR, Calendar, chosen_column, years_in
 from neuro4d_lib.data.study_values import scanner
