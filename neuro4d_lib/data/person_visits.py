@@ -92,7 +92,8 @@ class Sorter:
 
     def _leave_out(self, visit: FoundVisit, reason: str, file: Path | None = None) -> None:
         self.reasons.append(f"{visit.session}: {reason}")
-        sentence = f"{visit.session} of {self.person.id} is left out: {reason}"
+        name = f"session {visit.session}" if visit.session.isdigit() else visit.session
+        sentence = f"{name} of {self.person.id} is left out: {reason}"
         if visit.line is None and file is not None:
             self.findings.add(_LEFT_OUT, sentence, file, None, self.person.id)
         else:

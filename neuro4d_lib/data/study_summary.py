@@ -92,9 +92,9 @@ def as_text(study: Study, name: str) -> str:
         lines.append(_line("Counted", ", ".join(f"{what}: {number}" for what, number in study.counts.items())))
     if study.unusable:
         lines += ["", f"Not usable: {len(study.unusable)}"]
-        lines += [f"  {one.subject}: {one.reason}." for one in study.unusable[: 4 * _EXAMPLES]]
-        if len(study.unusable) > 4 * _EXAMPLES:
-            lines.append(f"  and {len(study.unusable) - 4 * _EXAMPLES} more (--json lists all).")
+        lines += [f"  {one.subject}: {one.reason}." for one in study.unusable[: 2 * _EXAMPLES]]
+        if len(study.unusable) > 2 * _EXAMPLES:
+            lines.append(f"  and {len(study.unusable) - 2 * _EXAMPLES} more (--json lists all).")
     kinds: dict[str, list[Problem]] = {}
     for problem in study.problems:
         kinds.setdefault(problem.kind, []).append(problem)

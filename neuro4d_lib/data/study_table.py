@@ -170,12 +170,15 @@ def _unnamed(row: Row, visits: dict[str, FoundVisit], calendar: Calendar) -> str
 
 
 def _number_unnamed(visits: list[FoundVisit], calendar: Calendar) -> None:
-    """visit-01, visit-02, ... in order of time."""
+    """visit-01, visit-02, ... in order of time, those without a time last."""
     unnamed = [visit for visit in visits if visit.session.startswith("line-")]
     column = chosen_column([visit.rows[0] for visit in unnamed], calendar, Findings())
-    if column is not None:
-        unnamed.sort(key=lambda visit: years_in(visit.rows[0], column, calendar, Findings()) or 0.0)
-    for count, visit in enumerate(unnamed, start=1):
+
+    def time(visit: FoundVisit) -> float:
+        years = None if column is None else years_in(visit.rows[0], column, calendar, Findings())
+        return float("inf") if years is None else years
+
+    for count, visit in enumerate(sorted(unnamed, key=time), start=1):
         visit.session = f"visit-{count:02d}"
 
 
