@@ -42,9 +42,9 @@ def add_prepare(commands: Any) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder, or one to go on with")
     parser.add_argument("--subjects", nargs="+", default=[], metavar="ID", help="these people only")
     parser.add_argument(
-        "--columns", metavar="FILE|PRESET", help="which columns of a table mean what; see `study --help`"
+        "--columns", metavar="FILE|PRESET", help="of a table: adnimerge, oasis3, or a JSON or TOML file; see `study`"
     )
-    parser.add_argument("--files", default="", metavar="TEMPLATE", help="where the scans of a table without paths are")
+    parser.add_argument("--files", default="", metavar="TEMPLATE", help="of a table without paths: where its scans are")
     parser.add_argument("--settings", type=Path, metavar="FILE", help="JSON of other settings, such as similarity")
     parser.add_argument("--quick", action="store_true", help="motion at 2.6 mm instead of 1.3: half the time, coarser")
     parser.add_argument(
@@ -73,6 +73,7 @@ def run_prepare(chosen: argparse.Namespace) -> None:
 
     from neuro4d_lib.checkpoint import SHIPPED
     from neuro4d_lib.config import read_settings
+    from neuro4d_lib.data.study import read_study
     from neuro4d_lib.preparation.config import PreparationConfig
     from neuro4d_lib.preparation.estimate import estimate
     from neuro4d_lib.preparation.quality_page import write_quality_page
@@ -82,7 +83,7 @@ def run_prepare(chosen: argparse.Namespace) -> None:
     config = read_settings(chosen.settings, PreparationConfig) if chosen.settings else PreparationConfig()
     if chosen.quick:
         config = config.coarser()
-    study = _study(chosen)
+    study = read_study(chosen.study, chosen.subjects, columns=chosen.columns, files=chosen.files)
     check_output(chosen.output, chosen.study, config)
     expected = estimate(study, config, chosen.output, 1 if chosen.scheduler else workers)
     if chosen.estimate:

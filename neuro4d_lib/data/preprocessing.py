@@ -100,13 +100,18 @@ def preprocess(image: Image, reference: Reference, progress: Progress = silent, 
 
 
 def matched_shape(
-    aligned: Tensor, reference: Reference, name: str, progress: Progress = silent
+    aligned: Tensor,
+    reference: Reference,
+    name: str,
+    progress: Progress = silent,
+    iterations: tuple[int, ...] = (12, 8),
 ) -> tuple[Tensor, float]:
     """The shape of a brain in aligned space, and its agreement with the reference then; an InputError where it is low.
 
     Args:
         aligned: [1, 1, 63, 79, 63], the brain in aligned space on the lattice refined by 2.
         name: what to call it in messages, such as "The scan a.nii.gz".
+        iterations: see `geometry.registration.register`.
 
     Returns:
         Control points of w in psi = exp(w) [3, 32, 40, 32], mm, and the agreement.
@@ -114,7 +119,11 @@ def matched_shape(
     template, mask = (ready.on(REFINED).to(aligned.device) for ready in reference_volumes(reference))
     # The mask lies on the reference, so that is the fixed image, and what is found is -w.
     back_mm = register(
-        template, aligned, mask, progress=lambda done, _: progress(done, "Matching the shape of the brain")
+        template,
+        aligned,
+        mask,
+        iterations=iterations,
+        progress=lambda done, _: progress(done, "Matching the shape of the brain"),
     )
     agreement = local_agreement(template, warp(aligned, flow_vox(back_mm)), mask)
     if agreement < LEAST_AGREEMENT:

@@ -28,7 +28,7 @@ from neuro4d_lib.preparation.person import prepare_person
 from neuro4d_lib.progress import Progress, silent
 
 RECORDS, PICTURES = Path("qc", "records"), Path("qc", "pictures")
-VERSION = 1
+VERSION = 2
 """Of the preparation: raise it when its results change, so that no record of an earlier one is taken for the same."""
 
 
@@ -58,7 +58,8 @@ class Job:
             about = path.stat() if path.exists() else None
             size, changed = (about.st_size, about.st_mtime_ns) if about else (-1, -1)
             visits.append([visit.session, visit.years, str(visit.scan), size, changed, visit.covariates.as_dict()])
-        said = json.dumps([VERSION, self.person.id, visits, to_dict(self.config)])
+        changes = self.person.changes_scanner
+        said = json.dumps([VERSION, self.person.id, visits, changes, to_dict(self.config)])
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def earlier(self) -> dict[str, Any] | None:

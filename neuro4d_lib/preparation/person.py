@@ -72,7 +72,7 @@ def prepare_person(
     """
     visits = _read(person, reference, part(progress, 0.0, 0.2))
     progress(0.2, "Bringing the visits together")
-    gathering = _alike(visits, reference, config)
+    gathering = _alike(visits, reference, config, config.match_contrast or person.changes_scanner)
     name = f"The mean of the scans of {person.id}"
     motion = followed(gathering.images, reference, config, name, part(progress, 0.3, 0.9))
     progress(0.9, "Measuring the quality")
@@ -118,10 +118,11 @@ def _read(person: StudySubject, reference: Reference, progress: Progress) -> _Vi
     return visits
 
 
-def _alike(visits: _Visits, reference: Reference, config: PreparationConfig) -> Gathered:
+def _alike(visits: _Visits, reference: Reference, config: PreparationConfig, match_contrast: bool) -> Gathered:
     """Bring the visits together as rigid bodies; those that are not like the others are left out, the worst first."""
     while True:
-        found = gathered([volume for *_, volume in visits.used], [a.affine for _, _, a, _ in visits.used], reference)
+        volumes, affines = [v for *_, v in visits.used], [a.affine for _, _, a, _ in visits.used]
+        found = gathered(volumes, affines, reference, match_contrast)
         worst = int(np.argmin(found.likeness))
         likeness = found.likeness[worst]
         if likeness >= config.least_likeness:

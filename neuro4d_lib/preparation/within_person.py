@@ -29,7 +29,7 @@ from neuro4d_lib.progress import Progress, part, silent
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """The visits of a person as rigid bodies, in one aligned space, of one contrast.
+    """The visits of a person as rigid bodies, in one aligned space.
 
     Attributes:
         images: [1, 1, 125, 157, 125] each, on FINE.
@@ -72,11 +72,18 @@ class Followed:
 
 
 @torch.no_grad()
-def gathered(volumes: Sequence[WorkingVolume], affines: Sequence[np.ndarray], reference: Reference) -> Gathered:
+def gathered(
+    volumes: Sequence[WorkingVolume],
+    affines: Sequence[np.ndarray],
+    reference: Reference,
+    match_contrast: bool = False,
+) -> Gathered:
     """Bring two or more scans of a person together as rigid bodies.
 
     Args:
         affines: 4x4 each, RAS mm of the scan to RAS mm of aligned space, each found for the scan alone.
+        match_contrast: make their contrast alike, for scans of different sequences. It costs part of a real change,
+            which makes the fluid of blurred images darker, too.
     """
     _, mask = reference_volumes(reference)
     brain = mask.on(REFINED)
@@ -85,8 +92,9 @@ def gathered(volumes: Sequence[WorkingVolume], affines: Sequence[np.ndarray], re
     space = CommonSpace.of(affines, center_mm).refined(volumes, brain, center_mm)
     placed = space.placed(volumes)
     coarse = [volume.on(REFINED) for volume in placed]
-    curves = matched_curves(coarse, brain)
-    images = [on_curve(volume.on(FINE), curve) for volume, curve in zip(placed, curves, strict=True)]
+    images = [volume.on(FINE) for volume in placed]
+    if match_contrast:
+        images = [on_curve(image, curve) for image, curve in zip(images, matched_curves(coarse, brain), strict=True)]
     likeness = []
     for n, image in enumerate(coarse):
         others = torch.stack([other for m, other in enumerate(coarse) if m != n]).mean(dim=0)
@@ -111,7 +119,9 @@ def followed(
     _, mask = reference_volumes(reference)
     scaled = _equally_wide(images, resample(mask.on(REFINED), REFINED, FINE).to(images[0].device))
     mean = torch.stack(scaled).mean(dim=0)
-    psi_mm, agreement = matched_shape(mean[:, :, ::2, ::2, ::2], reference, name, part(progress, 0.0, 0.2))
+    psi_mm, agreement = matched_shape(
+        mean[:, :, ::2, ::2, ::2], reference, name, part(progress, 0.0, 0.2), config.shape_iterations
+    )
     shape_vox, back_vox = flow_vox(psi_mm), flow_vox(-psi_mm)
     brain = resample(warp(mask.on(REFINED).to(mean.device), shape_vox), REFINED, FINE)
     motion_mm, log_gain = register_group(
