@@ -4,6 +4,7 @@
 # make lint       ruff and mypy
 # make benchmark  print measured ratios, seconds and bytes
 # make fold-survey  fifty forecasts of different people: does any image fold?
+# make real-data  forecasts and regions of real scans beside what is known of them
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 VENV ?= .venv
@@ -38,6 +39,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 include Testing/slicer.mk
+include Testing/real_data/real_data.mk
 
 fold-survey: $(STAMP)
 	$(BIN)/python Testing/fold_survey.py
