@@ -28,8 +28,15 @@ def test_hands_everything_on_and_prints_the_table(asked, tmp_path, capsys):
     config, output, device = asked[0]
     assert (config.training.steps, config.people, config.test_people, config.training.people) == (7, 9, 3, 2)
     assert (config.draws, config.seed, output, device) == (5, 11, tmp_path, "cpu")
+    assert config.training.regression and config.training.held_out == 1 and config.training.scanned > 0
     out = capsys.readouterr().out
     assert out.startswith("| method |") and "no evidence about real ones" in out
+
+
+def test_plain_leaves_out_all_that_helps_the_networks(asked, tmp_path):
+    assert run("--output", tmp_path, "--plain", "--device", "cpu") == 0
+    training = asked[0][0].training
+    assert not training.regression and (training.held_out, training.scanned, training.years_jitter) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,18 @@ def add_compare_representations(commands: Any) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="weights, tables, velocity fields")
     parser.add_argument("--steps", type=int, default=300, help="training steps of each (default: 300)")
-    parser.add_argument("--people", type=int, default=48, help="people to learn from (default: 48)")
+    parser.add_argument(
+        "--people", type=int, default=48, help="people to learn from, of whom an eighth are only watched (default: 48)"
+    )
     parser.add_argument("--test-people", type=int, default=24, help="people to forecast (default: 24)")
     parser.add_argument("--batch", type=int, default=4, help="people per step (default: 4)")
     parser.add_argument("--draws", type=int, default=4, help="futures of each person (default: 4)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        help="the networks alone: no regression on covariates to begin with, no augmentation, nobody held out",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.set_defaults(run=run_compare_representations)
 
@@ -34,8 +42,11 @@ def run_compare_representations(chosen: argparse.Namespace) -> None:
         value = getattr(chosen, name[2:].replace("-", "_"))
         if value < least:
             raise InputError(f"{name} is {value}; expected {least} or more.")
-    if chosen.batch > chosen.people:
-        raise InputError(f"--batch is {chosen.batch}, more than the {chosen.people} people of --people.")
+    held_out = 0 if chosen.plain else chosen.people // 8
+    if chosen.batch > chosen.people - held_out:
+        raise InputError(
+            f"--batch is {chosen.batch}, more than the {chosen.people - held_out} people who are left to learn from."
+        )
     if chosen.output.exists() and not chosen.output.is_dir():
         raise InputError(f"{chosen.output} is a file; expected a folder. Choose another name.")
     if (chosen.output / "representations.csv").exists():
@@ -46,12 +57,15 @@ def run_compare_representations(chosen: argparse.Namespace) -> None:
     from neuro4d_lib.training.image_training import ImageTrainingConfig
 
     device = checked_device(chosen.device)
+    training = ImageTrainingConfig(steps=chosen.steps, people=chosen.batch, held_out=held_out)
+    if chosen.plain:
+        training = dataclasses.replace(training, regression=False, scanned=0.0, years_jitter=0.0)
     config = ComparisonConfig(
         people=chosen.people,
         test_people=chosen.test_people,
         draws=chosen.draws,
         seed=chosen.seed,
-        training=ImageTrainingConfig(steps=chosen.steps, people=chosen.batch),
+        training=training,
     )
     text = compare(config, chosen.output, device, TerminalBar())
     print(text)

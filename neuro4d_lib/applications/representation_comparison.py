@@ -29,6 +29,8 @@ from neuro4d_lib.training.image_training import ImageTrainingConfig, Trained, tr
 
 FIELDS_FILE = "rate_fields.safetensors"
 SIMPLE = ("copy_last", "group_rate", "true_motion")
+REGRESSION = "regression"
+"""What covariates say by themselves, learned from the same people, as a deformation."""
 COLUMNS = (
     ("change skill, 1 y", "change_skill_score", "brain", "1"),
     ("3 y", "change_skill_score", "brain", "3"),
@@ -102,6 +104,10 @@ def compare(config: ComparisonConfig, output: Path, device: torch.device, progre
         group = population.rate_given(test.given.covariates[i : i + 1]).float()
         for name, rates in (("group_rate", group[:, None].expand_as(truth.rates)), ("true_motion", truth.rates)):
             score_person(scores, name, simple.decode(simple.deformation.from_rates(rates), truth.given), truth)
+        if config.training.regression:
+            of_covariates = trained["deformation"].model
+            numbers = of_covariates.mean_numbers(truth.given.to(device)).expand(-1, len(config.horizons), -1)
+            score_person(scores, REGRESSION, _decoded(of_covariates, numbers, truth.given.to(device)), truth)
         for name, made in trained.items():
             begun = time.monotonic()
             mean, drawn = _forecast(made.model, truth.given, config, i, device)
@@ -165,11 +171,19 @@ def _report(
     test: Courses,
     device: torch.device,
 ) -> str:
-    methods = (*SIMPLE, *trained)
+    methods = (*SIMPLE, *([REGRESSION] if config.training.regression else []), *trained)
     ill = sum(bool(lesions.any()) for lesions in test.lesions)
     place = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
-    times = ["| method | training, s | forecast of a person, s |", "| --- | --- | --- |"]
-    times += [f"| {name} | {made.seconds:.0f} | {seconds[name]:.1f} |" for name, made in trained.items()]
+    times = [
+        "| method | training, s | forecast of a person, s | steps made | kept those of step | loss of people held out: regression | kept |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, made in trained.items():
+        line = f"| {name} | {made.seconds:.0f} | {seconds[name]:.1f} | {len(made.losses)} |"
+        if made.held_out:
+            least = min(made.held_out, key=lambda step: made.held_out[step])
+            line += f" {least} | {made.held_out[0]:.4f} | {made.held_out[least]:.4f} |"
+        times.append(line)
     horizons = ", ".join(f"{years:g}" for years in config.horizons)
     return "\n".join(
         [

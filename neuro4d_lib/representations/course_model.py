@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from neuro4d_lib.config import documented
 from neuro4d_lib.data.image_courses import Courses, Given
+from neuro4d_lib.data.records import DIAGNOSES
 from neuro4d_lib.data.regions import DRIVEN
 from neuro4d_lib.diffusion.denoiser import Denoiser
 from neuro4d_lib.diffusion.samplers import SAMPLERS
@@ -24,7 +25,7 @@ from neuro4d_lib.diffusion.schedules import cosine
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.geometry.jacobian import jacobian_determinant
 from neuro4d_lib.geometry.spaces import LATTICE
-from neuro4d_lib.networks.covariates import DiseaseConditioner
+from neuro4d_lib.networks.covariates import DiseaseConditioner, diagnosis_index, standardized
 from neuro4d_lib.networks.unet4d import FourDUNet
 from neuro4d_lib.representations.base import Representation, space_to_channels
 from neuro4d_lib.representations.deformation import Deformation
@@ -43,6 +44,9 @@ REPRESENTATIONS: dict[str, Callable[[Tensor, Courses], Representation]] = {
 _SCAN_CHANNELS, _ANATOMY_CHANNELS = 8, 1
 _ANATOMY_UNIT = 0.3
 _LEAST_RATIO = 0.05
+_DIAGNOSES = len(DIAGNOSES)
+_FEATURES = 1 + 4 + _DIAGNOSES
+_RIDGE = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,15 @@ class CourseModelConfig:
 
 
 class CourseModel(nn.Module):
-    """Draws the numbers of all frames of a course together, given one scan, covariates and years."""
+    """Draws the numbers of all frames of a course together, given one scan, covariates and years.
+
+    What covariates alone say is a ridge regression, in closed form; the network learns what it leaves.
+
+    Attributes:
+        mean: [features, N] of that regression; 0 until `fit_mean`.
+    """
+
+    mean: Tensor
 
     def __init__(self, representation: Representation, config: CourseModelConfig) -> None:
         super().__init__()
@@ -68,9 +80,10 @@ class CourseModel(nn.Module):
         # Of images the network sees patches, through fewer channels than voxels: it can predict what they become, but
         # not the noise in them. Li and He, 2025, arXiv:2511.13720.
         self.denoiser = Denoiser(self.predict, cosine, prediction="sample")
+        self.register_buffer("mean", torch.zeros(_FEATURES, len(representation.weights())))
 
     def predict(self, numbers: Tensor, t: Tensor, given: Given) -> Tensor:
-        """The clean numbers behind noisy ones [B, T, N] at noise time t [B]."""
+        """The clean numbers, less their mean, behind noisy ones [B, T, N] at noise time t [B]."""
         frames = numbers.shape[1]
         ratio = jacobian_determinant(given.shape_vox).clamp_min(_LEAST_RATIO)
         # Per reference volume: psi leads to the reference.
@@ -82,7 +95,21 @@ class CourseModel(nn.Module):
 
     def loss(self, numbers: Tensor, given: Given, generator: torch.Generator) -> Tensor:
         """Squared error of the prediction of clean numbers [B, T, N], in units of what predicting no change costs: [B]."""
-        return self.denoiser.loss(numbers, given, generator, self.representation.weights())
+        left = numbers - self.mean_numbers(given)
+        return self.denoiser.loss(left, given, generator, self.representation.weights())
+
+    @torch.no_grad()
+    def fit_mean(self, numbers: Tensor, covariates: Tensor) -> None:
+        """Regress everybody's numbers, averaged over frames, on covariates: [P, T, N] (a mean rate hardly depends on years), [P, 5]."""
+        x, y = _features(covariates).double(), numbers.float().mean(dim=1)
+        penalty = _RIDGE * torch.eye(_FEATURES, dtype=torch.float64)
+        penalty[0, 0] = 0  # not of the mean over all people
+        weights = torch.linalg.solve(x.T @ x + penalty, x.T).float()
+        self.mean.copy_((weights @ y).to(self.mean))
+
+    def mean_numbers(self, given: Given) -> Tensor:
+        """What the regression says: [B, 1, N]."""
+        return (_features(given.covariates).to(self.mean) @ self.mean)[:, None]
 
     @torch.no_grad()
     def forecast(self, given: Given, draws: int, generator: torch.Generator, steps: int | None = None) -> Tensor:
@@ -97,7 +124,14 @@ class CourseModel(nn.Module):
         for _ in range(draws):
             noise = torch.randn(shape, generator=generator).to(given.scan.device)
             futures.append(sampler.sample(noise, given, steps or self.config.steps))
-        return torch.stack(futures)
+        return torch.stack(futures) + self.mean_numbers(given)
+
+
+def _features(covariates: Tensor) -> Tensor:
+    """One, the four numbers (0 where unknown), which diagnosis (none where unknown): [B, 5] -> [B, 10]."""
+    values = standardized(covariates)[0]
+    group = nn.functional.one_hot(diagnosis_index(covariates, _DIAGNOSES), _DIAGNOSES + 1)[:, :_DIAGNOSES]
+    return torch.cat([torch.ones_like(values[:, :1]), values, group.to(values)], dim=1)
 
 
 def load_course_model(path: Path, name: str, config: CourseModelConfig, modes: int = len(DRIVEN)) -> CourseModel:
