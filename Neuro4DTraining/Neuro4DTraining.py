@@ -86,10 +86,11 @@ class Neuro4DTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The module is unloaded or reloaded, or Slicer ends; once is enough. A training goes on."""
         if self.logic is None:
             return
-        self.logic = None
         self._timer.stop()
         for part in (self.run, self.settings, self.preparation, self.study):
             part.close()
+        self.logic.close()
+        self.logic = None
         self.setParameterNode(None)
         self.removeObservers()
 

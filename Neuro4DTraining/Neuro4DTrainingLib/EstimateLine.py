@@ -1,6 +1,10 @@
 """The line that says what something will take, asked of the command line when the choices have settled."""
 
+import shutil
+from pathlib import Path
+
 import qt
+from Neuro4DForecastLib import Machine
 from Neuro4DForecastLib.BackgroundRun import State
 from Neuro4DForecastLib.Problem import Problem
 
@@ -47,13 +51,13 @@ class EstimateLine:
     def _poll(self) -> None:
         if self._question.poll() is State.RUNNING:
             return
-        question = self._question
+        question, output = self._question, self._wanted.output
         self._end()
         if question.state is State.FAILED:
             self.label.text = f"No estimate: {question.problem.sentence}"
             return
         self.estimate = question.answer
-        self.label.text = sentence(question.answer)
+        self.label.text = sentence(question.answer, Machine.freeMemoryBytes(), freeDiskBytes(output))
 
     def _end(self) -> None:
         self._settle.stop()
@@ -67,13 +71,31 @@ class EstimateLine:
         self.estimate, self._wanted = {}, None
 
 
-def sentence(estimate: dict) -> str:
-    """Time, memory and disk as the command line estimates them."""
-    parts = []
-    if estimate.get("seconds") is not None:
-        parts.append(duration(float(estimate["seconds"])))
-    if estimate.get("memory_bytes") is not None:
-        parts.append(f"{size(float(estimate['memory_bytes']))} of memory")
-    if estimate.get("disk_bytes") is not None:
-        parts.append(f"{size(float(estimate['disk_bytes']))} of disk")
-    return f"About {', '.join(parts)}." if parts else "No estimate."
+def sentence(estimate: dict, freeMemory: float, freeDisk: float) -> str:
+    """People, time, memory and disk as the command line estimates them, and what is free; 0 where that is not known."""
+    people, parts, lacking = estimate.get("people"), [], []
+    if isinstance(people, dict):
+        numbers = {name: one["people"] for name, one in people.items()}
+        parts.append(
+            f"Learns from {numbers['train']} people, is validated with {numbers['validation']} and scored on "
+            f"{numbers['test']} others."
+        )
+    takes = f"About {duration(float(estimate['seconds']))}"
+    for name, free in (("memory", freeMemory), ("disk", freeDisk)):
+        needed = float(estimate[f"{name}_bytes"])
+        takes += f", {size(needed)} of {name}"
+        if free:
+            takes += f" ({size(free)} are free)"
+            lacking += [name] if needed > free else []
+    parts.append(f"{takes}.")
+    return " ".join([*parts, *(f"That may not fit: there is too little {name}." for name in lacking)])
+
+
+def freeDiskBytes(folder: Path) -> float:
+    """Free on the disk that the folder lies or will lie on; 0 where the system does not say."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return float(shutil.disk_usage(folder).free)
+    except OSError:
+        return 0.0

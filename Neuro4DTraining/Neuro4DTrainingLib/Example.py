@@ -31,7 +31,9 @@ class Example:
         result: the forecast in the scene, once it is there.
     """
 
-    def __init__(self, worker: list[str], forecastLogic, run: Path, step: int) -> None:
+    def __init__(
+        self, maker: list[str], worker: list[str], forecastLogic, run: Path, step: int, reference: Path
+    ) -> None:
         weights = run / "weights.safetensors"
         if not weights.is_file():
             raise Problem("The run has no weights yet. An example is possible after its first checkpoint.", "output")
@@ -41,17 +43,7 @@ class Example:
         self._logic.worker = worker
         self._job = None
         self._folder = RunFolder.make(slicer.app.temporaryPath)
-        command = [
-            *worker,
-            "train",
-            "--weights",
-            str(weights),
-            "--output",
-            str(self._folder / "run"),
-            "--progress",
-            "none",
-        ]
-        self._model = Question(command)
+        self._model = Question([*maker, str(run), str(self._folder / "model"), str(reference)])
         self._model.start()
 
     @property
@@ -81,7 +73,7 @@ class Example:
                     person["age"], person["sex"], person["education"], person["apoe4"], person["diagnosis"]
                 ),
                 futures=1,
-                model=str(self._folder / "run" / "model"),
+                model=str(self._folder / "model"),
                 device="cpu",
             )
             self._job = self._logic.start(request, SampleScan.load())

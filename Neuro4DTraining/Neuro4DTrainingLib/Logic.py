@@ -2,10 +2,11 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import slicer
-from Neuro4DForecastLib import Dependencies, Library
+from Neuro4DForecastLib import Dependencies, Library, Models, RunFolder
 from Neuro4DForecastLib.Library import makeImportable
 from Neuro4DForecastLib.Logic import Neuro4DForecastLogic, pythonProgram, workerCommand
 from Neuro4DForecastLib.Problem import Problem
@@ -38,6 +39,8 @@ class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
         makeImportable()
         self.worker = [pythonProgram(), "-m", "neuro4d_lib"]  # outlives Slicer
         self.asker = workerCommand()  # ends with it
+        self.modelMaker = [pythonProgram(), str(Path(__file__).with_name("UnfinishedModel.py"))]
+        self._estimates: Path | None = None
 
     def getParameterNode(self):
         return Parameters.Neuro4DTrainingParameterNode(super().getParameterNode())
@@ -74,14 +77,26 @@ class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
         return question
 
     def askEstimate(self, training: Entries.Training) -> Question:
-        """Ask what a training takes in time, memory and disk. Nothing is written into its folder."""
+        """Ask what a training on a study takes in time, memory and disk. Nothing is written into its folder."""
         question = Question([], training.device)
-        settings = question.folder / "settings.json"
-        settings.write_text(json.dumps(training.settings), encoding="utf-8")
+        try:
+            if self._estimates is None or not self._estimates.is_dir():
+                self._estimates = RunFolder.make(slicer.app.temporaryPath)  # keeps the anatomy, which takes a minute
+            settings = question.folder / "settings.json"
+            settings.write_text(json.dumps(training.settings), encoding="utf-8")
+        except OSError as error:
+            raise Problem(Failures.SENTENCES["notWritable"], kind="notWritable") from error
+        words = replace(training, output=self._estimates / "run").arguments()
         config = ["--config", str(settings), "--estimate", "--progress", "json"]
-        question.command = [*self.asker, "train", *training.arguments(), *config]
+        question.command = [*self.asker, "train", *words, *config]
         question.start()
         return question
+
+    def close(self) -> None:
+        """No file of an estimate stays."""
+        if self._estimates is not None:
+            RunFolder.remove(self._estimates)
+            self._estimates = None
 
     def askPreparation(self, preparation: Entries.Preparation) -> Question:
         """Ask what a preparation takes in time, memory and disk."""
@@ -136,12 +151,16 @@ class Neuro4DTrainingLogic(ScriptedLoadableModuleLogic):
 
     def example(self, run: Path, step: int) -> Example:
         """A forecast of the sample brain with the weights that a run has at this moment."""
-        return Example(self.asker, Neuro4DForecastLogic(), run, step)
+        command = Work(run).current()
+        named = command[command.index("--from") + 1] if "--from" in command else ""
+        shipped = Models.shipped()
+        if not named and not shipped:
+            raise Problem("No model comes with this installation, so there is no sample brain.", "output")
+        reference = Path(named) if named else shipped[0].folder
+        return Example(self.modelMaker, self.asker, Neuro4DForecastLogic(), run, step, reference)
 
     def useModel(self, folder: Path) -> None:
         """Let the forecast panel forecast with this model, and go there."""
-        from Neuro4DForecastLib import Models
-
         Models.load(folder)  # a Problem where it is none
         Neuro4DForecastLogic().getParameterNode().model = str(folder)
         if slicer.util.mainWindow() is not None:

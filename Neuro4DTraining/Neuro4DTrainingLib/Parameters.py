@@ -79,7 +79,7 @@ def training(node: Neuro4DTrainingParameterNode) -> Entries.Training:
     return Entries.Training(
         output=Entries.outputFolder(node.output, "a folder for the run", "output"),
         prepared=None if node.source == Entries.SIMULATED else Entries.preparedFolder(node.prepared),
-        start=Entries.start(node.start, node.startFolder),
+        start=None if node.source == Entries.SIMULATED else Entries.start(node.start, node.startFolder),
         settings={**settings, "training": {**settings.get("training", {}), **chosen}},
         device=node.device,
     )
@@ -89,12 +89,12 @@ def entryProblems(node: Neuro4DTrainingParameterNode) -> dict[str, Problem]:
     """Field of the panel -> what keeps a training from starting."""
     checks = {
         "output": lambda: Entries.outputFolder(node.output, "a folder for the run", "output"),
-        "start": lambda: Entries.start(node.start, node.startFolder),
         "settingsFile": lambda: Entries.settingsFile(node.settingsFile),
         "parts": lambda: training(node),
     }
     if node.source == Entries.OWN_STUDY:
-        checks = {"prepared": lambda: Entries.preparedFolder(node.prepared), **checks}
+        checks["prepared"] = lambda: Entries.preparedFolder(node.prepared)
+        checks["start"] = lambda: Entries.start(node.start, node.startFolder)
     found = {}
     for check in checks.values():
         try:

@@ -7,6 +7,7 @@ from Neuro4DTrainingLib import Entries, Parameters
 from Neuro4DTrainingLib.EstimateLine import EstimateLine
 from Neuro4DTrainingLib.StudyPanel import choosePath
 
+SIMULATED = "Simulated people: the time is measured once the run has begun."
 BEGUN = "This folder holds a run; it keeps the settings that it was started with."
 
 
@@ -46,17 +47,19 @@ class SettingsPanel:
             begun: the folder holds a run.
         """
         ui = self.ui
-        ui.startFolderArea.visible = self._node.start == Entries.OTHER_MODEL
+        own = self._node.source == Entries.OWN_STUDY
+        ui.startFolderArea.visible = own and self._node.start == Entries.OTHER_MODEL
         fields = (ui.startCombo, ui.startFolderArea, ui.stepsSpin, ui.hoursSpin, ui.deviceCombo, ui.saveMemoryBox)
         for widget in (*fields, ui.moreArea):
             widget.enabled = not begun
+        ui.startCombo.enabled = own and not begun
         wanted = None
-        if not problems and not begun:
+        if own and not problems and not begun:
             try:
                 wanted = Parameters.training(self._node)
             except Problem:
                 wanted = None
-        self.line.want(wanted, BEGUN if begun else "")
+        self.line.want(wanted, BEGUN if begun else "" if own else SIMULATED)
 
     def close(self) -> None:
         self.line.close()

@@ -127,6 +127,11 @@ class Work:
         except OSError:
             return ""
 
+    def current(self) -> list[str]:
+        """The command of the last start; empty before the first one."""
+        self._readRecord()
+        return list(self.record.command) if self.record is not None else []
+
     # looking
 
     def poll(self) -> State:

@@ -103,6 +103,7 @@ def training_panels(scene, training_module):
     def open_one():
         widget = open_panel(training_module)
         widget.logic.worker = widget.logic.asker = [sys.executable, str(HERE / "fake_trainer.py")]
+        widget.logic.modelMaker = [*widget.logic.worker, "model"]
         opened.append(widget)
         return widget
 

@@ -45,7 +45,6 @@ def arguments():
     train.add_argument("--output", type=Path, required=True)
     train.add_argument("--from", dest="start", type=Path)
     train.add_argument("--config", type=Path)
-    train.add_argument("--weights", type=Path)
     train.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     train.add_argument("--estimate", action="store_true")
     train.add_argument("--progress", choices=["json", "none"], required=True)
@@ -80,10 +79,13 @@ def write(path, text):
 
 
 def train(options):
+    if options.prepared is None and (options.start or options.estimate):
+        refuse("--from and --estimate go with a prepared study. Name its folder: train PREPARED --output RUN.")
     settings = json.loads(options.config.read_text(encoding="utf-8"))
     steps = settings["training"]["steps"]
     if options.estimate:
-        say("estimate", **ESTIMATE)
+        parts = {name: {"people": count} for name, count in (("train", 30), ("validation", 6), ("test", 5))}
+        say("estimate", people=parts, **ESTIMATE)
         return
     misbehave()
     run = options.output
@@ -150,11 +152,12 @@ def main():
         from neuro4d_lib import cli
 
         sys.exit(cli.main(sys.argv[1:]))
+    if sys.argv[1] == "model":
+        model(Path(sys.argv[3]))
+        return
     options = arguments()
     if options.command == "prepare":
         prepare(options)
-    elif options.command == "train" and options.weights:
-        model(options.output / "model")
     elif options.command == "train":
         train(options)
 

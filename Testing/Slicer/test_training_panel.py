@@ -23,6 +23,13 @@ def choose(panel, tmp_path, steps=60):
     return run
 
 
+def prepared_study(panel, tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "prepared").mkdir()
+    (tmp_path / "prepared" / "prepared.json").write_text('{"format": 1, "complete": true, "subjects": {}}')
+    panel.ui.preparedEdit.text = str(tmp_path / "prepared")
+
+
 def steps_of(run):
     log = run / "log.jsonl"
     return (
@@ -87,7 +94,8 @@ class TestBefore:
         assert not training_panel.ui.trainButton.enabled
 
     def test_another_model_must_be_one(self, training_panel, tmp_path):
-        choose(training_panel, tmp_path)
+        prepared_study(training_panel, tmp_path)
+        training_panel.ui.outputEdit.text = str(tmp_path / "run")
         training_panel.ui.startCombo.setCurrentIndex(2)
         assert training_panel.ui.startFolderArea.visible
         training_panel.ui.startFolderEdit.text = str(tmp_path)
@@ -98,11 +106,11 @@ class TestBefore:
     @pytest.mark.parametrize("source", [OWN, SIMULATED])
     def test_the_defaults_are_those_of_the_command_line(self, training_panel, source):
         from neuro4d_lib.training.config import TrainingConfig
+        from neuro4d_lib.training.study_config import StudyTrainingConfig
 
-        study_config = pytest.importorskip("neuro4d_lib.training.study_config")
         training_panel.ui.sourceCombo.setCurrentIndex(source)
         node = training_panel.logic.getParameterNode()
-        defaults = TrainingConfig() if source == SIMULATED else study_config.StudyTrainingConfig()
+        defaults = TrainingConfig() if source == SIMULATED else StudyTrainingConfig()
         assert (node.steps, node.people, node.parts, node.seed, node.hours, node.validateEvery, node.saveEvery) == (
             defaults.steps, defaults.people, defaults.parts, defaults.seed, defaults.seconds,
             defaults.validate_every, defaults.save_every,
@@ -117,10 +125,28 @@ class TestBefore:
         assert (training_panel.ui.peopleSpin.value, training_panel.ui.stepsSpin.value) == (7, 1000)
 
     def test_time_memory_and_disk_are_estimated_before_it_starts(self, training_panel, tmp_path, wait):
-        run = choose(training_panel, tmp_path)
+        prepared_study(training_panel, tmp_path)
+        training_panel.ui.outputEdit.text = str(tmp_path / "run")
         wait(lambda: training_panel.settings.line.estimate)
-        assert training_panel.ui.estimateLabel.text == "About 2.0 h, 3.2 GB of memory, 400 MB of disk."
-        assert not run.exists()
+        said = training_panel.ui.estimateLabel.text
+        assert said.startswith(
+            "Learns from 30 people, is validated with 6 and scored on 5 others. About 2.0 h, 3.2 GB of"
+        )
+        assert "400 MB of disk (" in said and "are free)" in said
+        assert not (tmp_path / "run").exists()
+
+    def test_what_does_not_fit_is_said(self, training_module):
+        from Neuro4DTrainingLib.EstimateLine import sentence
+
+        estimate = {"seconds": 60, "memory_bytes": 4e9, "disk_bytes": 1e9}
+        assert "there is too little memory" in sentence(estimate, 3e9, 2e9)
+        assert "there is too little disk" in sentence(estimate, 5e9, 0.5e9)
+        assert "too little" not in sentence(estimate, 0, 2e9)
+
+    def test_simulated_people_are_trained_on_anew(self, training_panel, tmp_path):
+        choose(training_panel, tmp_path)
+        assert not training_panel.ui.startCombo.enabled
+        assert "once the run has begun" in training_panel.ui.estimateLabel.text
 
     def test_a_folder_without_permission_is_said(self, training_panel, tmp_path):
         if not Path("/sys/kernel").exists():
