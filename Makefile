@@ -3,6 +3,7 @@
 # make test       run every test;          sets up what it needs
 # make lint       ruff and mypy
 # make benchmark  print measured ratios, seconds and bytes
+# make registration-benchmark  how well the motion between two scans is found, beside demons and ANTs
 # make fold-survey  fifty forecasts of different people: does any image fold?
 # make real-data  forecasts and regions of real scans beside what is known of them
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
@@ -11,7 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/set-up
 
-.PHONY: setup forecast forecast-picture test lint benchmark fold-survey clean
+.PHONY: setup forecast forecast-picture test lint benchmark registration-benchmark fold-survey clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -46,6 +47,10 @@ fold-survey: $(STAMP)
 
 benchmark: $(STAMP)
 	$(BIN)/python Testing/benchmark.py
+
+PAIRS ?= 10
+registration-benchmark: $(STAMP)
+	$(BIN)/python Testing/registration_benchmark.py --pairs $(PAIRS) --output docs/benchmark/registration
 
 clean:
 	rm -rf $(VENV) build out

@@ -74,7 +74,8 @@ class TestGoingOn:
         process.kill()
         process.wait()
         assert not (broken / jobs.RECORDS / "sub-03.json").exists()
-        assert not json.loads((broken / "prepared.json").read_text(encoding="utf-8"))["complete"]
+        with pytest.raises(InputError, match="not finished"):
+            read_prepared(broken)
         stand_in.prepare_all(folder, broken)
         assert contents(broken) == contents(tmp_path / "whole")
 
