@@ -264,7 +264,9 @@ def gridTransformNode(displacement: np.ndarray, affine: np.ndarray, name: str):
     grid.SetDisplacementGridData(image)
     grid.SetGridDirectionMatrix(directions)
     grid.SetInterpolationModeToCubic()  # as Slicer reads grid transforms from files, so a saved scene plays the same
-    node = slicer.vtkMRMLGridTransformNode()
+    # Not the class vtkMRMLGridTransformNode: a saved sequence of transforms comes back as plain transform nodes, and a
+    # browser whose sequence has nodes of another class makes a new proxy, so that what rode along would stay behind.
+    node = slicer.vtkMRMLTransformNode()
     node.SetName(name)
     node.SetAndObserveTransformFromParent(grid)
     return node

@@ -64,6 +64,8 @@ class Run:
 
     def remove(self, others: tuple = ()) -> None:
         """Take everything of this run, and `others`, out of the scene; views that showed it show the scan again."""
+        if self.browser is not None:
+            self.browser.SetPlaybackActive(False)  # first: changing a browser may make proxies anew
         nodes = list(dict.fromkeys([*self.nodes(), *others]))
         Views.replace(nodes, self.browser.GetNodeReference(SCAN) if self.browser else None)
         Removal.remove(nodes, RUN, self.identifier)

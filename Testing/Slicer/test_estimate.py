@@ -79,6 +79,6 @@ def test_slicer_holds_as_much_as_was_told(panel, head, wait, moving):
 
 
 def image_of(node):
-    if node.IsA("vtkMRMLGridTransformNode"):
+    if node.IsA("vtkMRMLTransformNode"):
         return node.GetTransformFromParent().GetDisplacementGrid()
     return node.GetImageData()

@@ -313,8 +313,35 @@ class TestProvenance:
         assert again.node("volumes").GetNumberOfRows() == 8
         assert again.node("chart") is not None
         assert again.node("transform").GetNumberOfDataNodes() == 5
+        assert again.browser.GetNodeReference(Results.SCAN).GetName() == "Scan"
+        scene = slicer.mrmlScene
         again.remove()
         assert Results.runs() == []
+        left = [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]
+        assert [node.GetName() for node in left if node.GetAttribute(Results.RUN)] == []
+
+    def test_what_rides_along_still_does_in_a_reopened_scene(self, run, scan, application, tmp_path):
+        """The worker shows at voxel i what was at i + year, so a point of the tissue moves down by as many voxels."""
+        import slicer
+        from Neuro4DForecastLib import Nodes, Results
+        from stand_in.application import new_scene
+
+        affine = Nodes.matrixOf(scan)
+        point = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "landmark")
+        point.AddControlPoint(*(affine @ [12, 13, 10, 1])[:3])
+        point.SetAndObserveTransformNodeID(run.proxy("transform").GetID())
+        assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"), None)
+        new_scene(application)
+        opened = slicer.vtkMRMLMessageCollection()
+        assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"), True, opened)
+        (again,) = Results.runs()
+        point = slicer.mrmlScene.GetFirstNodeByName("landmark")
+        for item, year in enumerate(again.years):
+            again.browser.SetSelectedItemNumber(item)
+            place = [0.0] * 3
+            point.GetNthControlPointPositionWorld(0, place)
+            assert (np.linalg.inv(affine) @ [*place, 1])[:3] == pytest.approx([12 - year, 13, 10], abs=0.02)
+        assert point.GetParentTransformNode() is again.proxy("transform")
 
     def test_the_panel_finds_the_runs_of_an_opened_scene(self, panel, run, tmp_path, application):
         panel.playback.refresh()
