@@ -1,8 +1,10 @@
 """From a study to a prepared study: start, watch, and open its quality control."""
 
+import contextlib
 from pathlib import Path
 
 import qt
+from Neuro4DForecastLib.Problem import Problem
 
 from Neuro4DTrainingLib import Parameters
 from Neuro4DTrainingLib.EstimateLine import EstimateLine
@@ -44,8 +46,11 @@ class PreparePanel:
         before = self.controls.state
         state = self.controls.update(problems)
         self.ui.qcButton.enabled = self.page() is not None
-        fresh = state is State.NONE and not problems
-        self.line.want(Parameters.preparation(self._node) if fresh else None)
+        wanted = None
+        if state is State.NONE and not problems:
+            with contextlib.suppress(Problem):  # a study that vanished meanwhile
+                wanted = Parameters.preparation(self._node)
+        self.line.want(wanted)
         return state is not before
 
     def page(self) -> Path | None:

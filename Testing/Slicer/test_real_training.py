@@ -78,7 +78,7 @@ def test_a_run_that_is_paused_and_killed_goes_on_to_its_model(real_panel, fields
     panel, run, steps = real_panel, tmp_path / "run", 80
     choose(panel, run, fields, steps)
     panel.ui.trainButton.click()
-    wait(lambda: panel.run.log.last.get("step", 0) > 12, 60)
+    wait(lambda: panel.run.log.last.get("step", 0) > 12, 300)
     panel.ui.pauseButton.click()
     assert state(panel) == "paused"
     panel.ui.pauseButton.click()
@@ -86,7 +86,7 @@ def test_a_run_that_is_paused_and_killed_goes_on_to_its_model(real_panel, fields
     wait(lambda: state(panel) == "failed")
     assert 12 < lines(run)[-1]["step"] < steps
     panel.ui.trainButton.click()
-    wait(lambda: state(panel) in ("done", "failed"), 120)
+    wait(lambda: state(panel) in ("done", "failed"), 300)
     assert state(panel) == "done", panel.log()
     assert [line["step"] for line in lines(run)] == list(range(1, steps + 1))
     assert json.loads((run / "sessions.jsonl").read_text().splitlines()[1])["from_step"] >= 10
@@ -102,6 +102,6 @@ def test_what_the_command_line_refuses_is_said_in_its_words(real_panel, fields, 
     choose(real_panel, tmp_path / "run", fields, 5)
     (tmp_path / "settings.json").write_text(json.dumps({**SETTINGS, "training": {"stepps": 3}}), encoding="utf-8")
     real_panel.ui.trainButton.click()
-    wait(lambda: state(real_panel) == "failed", 60)
+    wait(lambda: state(real_panel) == "failed", 300)
     assert "training.stepps: unknown setting" in real_panel.ui.statusLabel.text
     assert "Traceback" not in real_panel.ui.statusLabel.text

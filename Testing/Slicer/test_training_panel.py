@@ -503,7 +503,7 @@ class TestLongRuns:
             wait(lambda: heartbeat.ticks)  # noqa: B023
             training_panel.ui.outputEdit.text = str(other)
             training_panel.ui.trainButton.click()
-            wait(lambda: training_panel.run.log.last.get("step", 0) > 30_020)
+            wait(lambda: training_panel.run.log.last.get("step", 0) > 30_020, 60)
             training_panel.ui.pauseButton.click()
             training_panel.ui.stopButton.click()
             wait(lambda: state(training_panel) == "stopped")
