@@ -23,9 +23,10 @@ from neuro4d_lib.cli_arguments import (
     set_threads,
     with_years,
 )
+from neuro4d_lib.cli_compare import add_effects, add_effects_check
 from neuro4d_lib.cli_evaluation import add_evaluate, add_known_truth
 from neuro4d_lib.cli_models import add_sample, add_simulate
-from neuro4d_lib.cli_person import add_risk, add_risk_check
+from neuro4d_lib.cli_person import add_risk, add_risk_check, add_what_if
 from neuro4d_lib.cli_population import add_population, add_reality_check
 from neuro4d_lib.cli_preparation import add_prepare
 from neuro4d_lib.cli_representations import add_compare_representations
@@ -192,7 +193,8 @@ def _tell(result: Forecast, files: Mapping[str, str], folder: Path, progress: Pr
 
 COMMANDS: tuple[Callable[[Any], None], ...] = (
     add_forecast, add_sample, add_simulate, add_population, add_reality_check, add_study, add_prepare, add_train, add_known_truth,
-    add_compare_representations, add_evaluate, add_trial, add_risk, add_risk_check,
+    add_compare_representations, add_evaluate, add_trial, add_risk, add_risk_check, add_what_if,
+    add_effects, add_effects_check,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Commands for one person: risk, and the check of its probabilities."""
+"""Commands for one person: risk, the check of its chances, what-if."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def add_risk_check(commands: Any) -> None:
         help="measure on simulated people whether the chances that risk states are true",
         description="Draw simulated people, state the chance of each threshold at 1, 2, 3 and 5 years, and look whether it "
         "was crossed: Brier score against the base rate, and a reliability diagram. The exact law and the model's closed form "
-        "are checked on --people, the network, which takes about a second a future on a CPU, on --network-people.",
+        "are checked on --people, the network, which is slow on a CPU, on --network-people.",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the table and the figure")
     parser.add_argument("--people", type=int, default=2000, metavar="N", help="simulated people (default: 2000)")
@@ -198,3 +198,72 @@ def run_risk_check(chosen: argparse.Namespace) -> None:
     model = load_model(chosen.model, torch.device("cpu"))
     text = check_risk(model, chosen.people, scans, chosen.network_people, chosen.draws, chosen.output, TerminalBar())
     print(f"\n{text}")
+
+
+WHAT_IF_EXAMPLES = """\
+examples:
+  The same person without and with two APOE e4 alleles, and with another diagnosis:
+    python -m neuro4d_lib what-if scan.nii.gz --age 74 --sex F --apoe4 1 --diagnosis MCI \\
+        --change apoe4=0 --change apoe4=2 --change diagnosis=AD --output out
+
+  Several at once: --change diagnosis=AD,age=80. Not knowing one of them: --change diagnosis=unknown.
+  Associations in simulated people: no change of a covariate would do this to a real person. Research, not advice."""
+
+
+def add_what_if(commands: Any) -> None:
+    """what-if: the same person under other covariates."""
+    parser = commands.add_parser(
+        "what-if",
+        help="the same scan and the same future noise under other covariates, and what differs",
+        description="Forecast a scan under the person's own covariates and under others, with the same future noise: maps "
+        "of the difference on the scan's voxels, and volumes with bands.",
+        epilog=WHAT_IF_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("scan", help="T1-weighted scan: a file or a DICOM folder")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder for the results")
+    add_person(parser)
+    asked = parser.add_argument_group("what is asked")
+    asked.add_argument(
+        "--change", action="append", default=[], metavar="NAME=VALUE", help="age, sex, education, apoe4 or diagnosis"
+    )
+    asked.add_argument("--years", type=float, nargs="+", default=[1, 2, 3, 5], help="after the scan (default: 1 2 3 5)")
+    asked.add_argument("--futures", type=int, default=8, metavar="N", help="pairs of futures to draw (default: 8)")
+    asked.add_argument("--seed", type=int, default=0, help="future i is drawn with seed + i (default: 0)")
+    asked.add_argument("--model", type=Path, metavar="DIR", help="folder of a model (default: the shipped one)")
+    machine = parser.add_argument_group("the machine")
+    machine.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    machine.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+    add_progress(machine)
+    parser.set_defaults(run=run_what_if)
+
+
+def run_what_if(chosen: argparse.Namespace) -> None:
+    """Check what can be checked at once, forecast under each, write, name the files."""
+    need("matplotlib")
+    from neuro4d_lib.applications.what_if import checked_changes, write_what_if
+    from neuro4d_lib.forecasting.forecaster import forecasts
+    from neuro4d_lib.forecasting.staging import check_folder
+
+    check_folder(chosen.output, False)
+    person = covariates_from(chosen)
+    changes = checked_changes(chosen.change, person)
+    if chosen.futures < 2:
+        raise InputError("One pair of futures gives no bands. Ask for 2 or more.")
+    progress = progress_of(chosen.progress)
+    set_threads(chosen.threads)
+    results = forecasts(
+        chosen.scan, [person, *(change.covariates for change in changes)], chosen.years,
+        past=[with_years(text) for text in chosen.past], futures=chosen.futures, model=chosen.model,
+        device=chosen.device, seed=chosen.seed, progress=part(progress, 0.0, 0.9),
+    )  # fmt: skip
+    files = write_what_if(results, changes, chosen.output, part(progress, 0.9, 1.0))
+    progress(1.0, "Done")
+    if isinstance(progress, JsonLines):
+        progress.event(
+            "done", folder=str(chosen.output), files=files, warnings=[w for r in results for w in r.warnings]
+        )
+        return
+    for name, what in files.items():
+        print(f"  {chosen.output / name}  ({what})")
+    print("This is research, not advice.")

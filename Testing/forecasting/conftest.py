@@ -141,6 +141,15 @@ def example(scan, aligned):
         )
 
 
+@pytest.fixture(scope="session")
+def own_same_other(scan, aligned):
+    """Three forecasts with the same noise: of a person with MCI, of the same covariates again, and as if with AD."""
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(patch, aligned)
+        covariates = [Covariates(age=74, diagnosis=diagnosis) for diagnosis in ("MCI", "MCI", "AD")]
+        return forecaster.forecasts(scan, covariates, (3,), futures=2, device="cpu")
+
+
 def stain(grid):
     """[D, H, W]: brightest at the left hippocampus, smooth."""
     center = HIPPOCAMPI["left_hippocampus"]

@@ -1,11 +1,13 @@
-"""One page that explains a result, in a file that needs no other file."""
+"""A result for people to read: one page in a file that needs no other file, its figures, its tables."""
 
 from __future__ import annotations
 
 import base64
+import csv
 import html
 import io
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,3 +82,17 @@ def _table(section: Section) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in section.header)
     rows = ("".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in section.rows)
     return f"<div class='scroll'><table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table></div>"
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Columns of the first row; numbers to six digits, None as nothing."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+    return stream.getvalue()
+
+
+def as_json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"

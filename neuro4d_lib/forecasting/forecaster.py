@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,6 @@ FEW_FUTURES = 5
 """Fewer than this make bands of one spread in four degrees of freedom or less."""
 
 
-@torch.no_grad()
 def forecast(
     scan: inputs.Scan,
     covariates: Covariates | None = None,
@@ -62,6 +61,32 @@ def forecast(
         seed: future i is drawn with the seed `seed` + i, so that 8 runs of 1 future make 1 run of 8.
         steps: denoising steps; the model's own choice where none is given.
     """
+    return forecasts(
+        scan, (covariates,), years, past=past, segmentation=segmentation, also=also, futures=futures, model=model,
+        device=device, seed=seed, steps=steps, progress=progress,
+    )[0]  # fmt: skip
+
+
+@torch.no_grad()
+def forecasts(
+    scan: inputs.Scan,
+    covariates: Sequence[Covariates | None],
+    years: Iterable[float] = (1, 2, 3, 5),
+    *,
+    past: Sequence[tuple[inputs.Scan, float]] = (),
+    segmentation: inputs.Scan | None = None,
+    also: Sequence[inputs.Scan] = (),
+    futures: int = 8,
+    model: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    steps: int | None = None,
+    progress: Progress = silent,
+) -> list[Forecast]:
+    """One forecast for each of several covariates: of the same scan, registered once, with the same future noise.
+
+    Arguments are those of `forecast`; so is each of the results.
+    """
     clock = Clock()
     with clock.stage("reading"):
         progress(0.0, "Reading the scan")
@@ -71,21 +96,53 @@ def forecast(
         if steps is not None:
             steps = inputs.checked_count("denoising steps", steps, 1, inputs.MOST_STEPS)
         loaded = load_model(Path(model) if model is not None else None, chosen_device)
-        ranges = loaded.card["ranges"]
-        horizons = inputs.checked_years(years, ranges)
-        given = inputs.gather(scan, covariates, past, segmentation, also)
+        horizons = inputs.checked_years(years, loaded.card["ranges"])
+        given = inputs.gather(scan, None, past, segmentation, also)
+    share = 0.4 / len(covariates)  # of the time, for what is done once
     with clock.stage("registration"):
-        aligned = preprocess(given.scan, loaded.reference, part(progress, 0.02, 0.4))
+        aligned = preprocess(given.scan, loaded.reference, part(progress, 0.02, 0.8 * share))
         psi_vox = native_grid.psi_displacement(aligned.psi.to(chosen_device))
     with clock.stage("observed_motion"):
-        motions = observed_motions(given.past, aligned, part(progress, 0.4, 0.5))
-        observed = [(years, motion.velocity_mm) for (_, years), motion in zip(given.past, motions, strict=True)]
+        motions = observed_motions(given.past, aligned, part(progress, 0.8 * share, 1.25 * share))
+    begun = _Begun(loaded, given, aligned, psi_vox, motions, horizons, futures, seed, steps, clock.seconds)
+    results = []
+    for i, known in enumerate(covariates):
+        ends = (1.25 * share + (1 - 1.25 * share) * k / len(covariates) for k in (i, i + 1))
+        results.append(_finished(begun, known or Covariates(), part(progress, *ends)))
+    return results
+
+
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """What does not depend on the covariates; see `forecast` and `Forecast`."""
+
+    model: ForecastModel
+    given: inputs.Inputs
+    aligned: AlignedScan
+    psi_vox: Tensor
+    motions: Sequence[ObservedMotion]
+    horizons: tuple[float, ...]
+    futures: int
+    seed: int
+    steps: int | None
+    seconds: Mapping[str, float]
+
+
+def _finished(begun: _Begun, covariates: Covariates, progress: Progress) -> Forecast:
+    """Draw and measure the futures of a person with these covariates."""
+    loaded, aligned, psi_vox = begun.model, begun.aligned, begun.psi_vox
+    horizons, motions = begun.horizons, begun.motions
+    futures, seed, steps, chosen_device = begun.futures, begun.seed, begun.steps, begun.psi_vox.device
+    given, ranges = replace(begun.given, covariates=covariates), loaded.card["ranges"]
+    clock = Clock()
+    clock.seconds.update(begun.seconds)
+    observed = [(years, motion.velocity_mm) for (_, years), motion in zip(given.past, motions, strict=True)]
     with clock.stage("drawing"):
         known = loaded.condition(given.covariates, aligned.anatomy, observed)
-        drawn_mm = draw(loaded, known, horizons, futures, seed, steps, part(progress, 0.5, 0.7))
+        drawn_mm = draw(loaded, known, horizons, futures, seed, steps, part(progress, 0.0, 0.4))
         group_mm = loaded.group_rate(given.covariates, horizons).to(chosen_device)
     with clock.stage("measuring"):
-        measured = measure(given, aligned, psi_vox, drawn_mm, group_mm, horizons, part(progress, 0.7, 1.0))
+        measured = measure(given, aligned, psi_vox, drawn_mm, group_mm, horizons, part(progress, 0.4, 1.0))
 
     warnings = [*aligned.warnings, *inputs.outside_ranges(given.covariates, given.past, ranges)]
     if futures == 1:

@@ -21,9 +21,8 @@ from neuro4d_lib.applications.known_truth import (
     some_people,
 )
 from neuro4d_lib.applications.known_truth_scores import changes, changes_law
-from neuro4d_lib.applications.page import figure, png_of
+from neuro4d_lib.applications.page import as_csv, figure, png_of
 from neuro4d_lib.applications.risk.assessment import probability_below
-from neuro4d_lib.applications.risk.report import as_csv
 from neuro4d_lib.applications.risk.thresholds import Threshold, read_threshold
 from neuro4d_lib.applications.risk.volume_file import weights_of
 from neuro4d_lib.applications.scoring import Gaussian

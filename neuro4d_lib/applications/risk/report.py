@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ import numpy as np
 
 import neuro4d_lib
 from neuro4d_lib.applications.figures import COLORS
-from neuro4d_lib.applications.page import NO_ADVICE, Section, figure, png_of, render_page
+from neuro4d_lib.applications.page import NO_ADVICE, Section, as_csv, as_json, figure, png_of, render_page
 from neuro4d_lib.applications.risk.assessment import Assessment, RegionCourse
 from neuro4d_lib.applications.risk.centiles import CENTILES
 from neuro4d_lib.applications.risk.next_scan import WORTH, Schedule
@@ -46,19 +43,9 @@ def write_assessment(assessment: Assessment, folder: Path, how: dict[str, Any]) 
             (place / name).write_bytes(png)
         for name, rows in tables.items():
             (place / name).write_text(as_csv(rows), encoding="utf-8")
-        (place / "risk.json").write_text(json.dumps(_as_json(assessment, how), indent=1) + "\n", encoding="utf-8")
+        (place / "risk.json").write_text(as_json(_as_json(assessment, how)), encoding="utf-8")
         (place / "risk.html").write_text(_page(assessment, pictures), encoding="utf-8")
         return {name: what for name, what in FILES.items() if (place / name).exists()}
-
-
-def as_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Columns of the first row; numbers to six digits, None as nothing."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
-    return stream.getvalue()
 
 
 def _known(value: float) -> float | None:
