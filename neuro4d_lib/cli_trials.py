@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import math
 from pathlib import Path
 from typing import Any
 
+from neuro4d_lib.cli_arguments import add_person, add_progress, covariates_from, need, progress_of, with_years
 from neuro4d_lib.errors import InputError
-from neuro4d_lib.progress import JsonLines, Progress, TerminalBar, silent
+from neuro4d_lib.progress import JsonLines
 
 EXAMPLES = """\
 examples:
@@ -29,6 +29,9 @@ examples:
     [[arms]]
     name = "drug"
     slowing = { hippocampus = 0.3 }
+
+  One person in every arm: forecasts of a scan at the visits of the design, with the same chances
+    python -m neuro4d_lib trial DESIGN.toml --person scan.nii.gz --age 74 --diagnosis MCI --output out
 
   What each setting means: docs/trials.md. An interrupted run goes on with the same command.
   Simulated people; no evidence about real ones. Research use only."""
@@ -52,16 +55,23 @@ def add_trial(commands: Any) -> None:
     parser.add_argument(
         "--check", action="store_true", help="no design: print how the simulation compares with closed forms"
     )
-    parser.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help=argparse.SUPPRESS)
+    parser.add_argument("--settings", action="store_true", help="no design: print every setting with its default")
+    add_progress(parser)
+    person = parser.add_argument_group("one person in place of a cohort")
+    person.add_argument("--person", metavar="SCAN", help="a T1-weighted scan: forecast it once for every arm")
+    person.add_argument("--futures", type=int, default=8, metavar="N", help="futures to draw (default: 8)")
+    person.add_argument("--model", type=Path, metavar="DIR", help="folder of a model (default: the shipped one)")
+    add_person(parser)
     parser.set_defaults(run=run_trial)
 
 
 def run_trial(chosen: argparse.Namespace) -> None:
-    for package in ("scipy", "matplotlib"):
-        if importlib.util.find_spec(package) is None:
-            raise InputError(
-                f"This needs {package}. Install what evaluation needs with: pip install 'neuro4d-lib[evaluation]'"
-            )
+    """Simulate a design, forecast one person in its arms, or compare the simulation with closed forms."""
+    if chosen.settings:
+        from neuro4d_lib.applications.trials.design_table import render_settings
+
+        print(render_settings())
+        return
     if chosen.check:
         _run_check(chosen)
         return
@@ -73,7 +83,7 @@ def run_trial(chosen: argparse.Namespace) -> None:
     from neuro4d_lib.applications.trials.trial import NOTICE, simulate_trial
 
     workers = Workers(chosen.workers, chosen.scheduler)
-    progress = _progress(chosen.progress)
+    progress = progress_of(chosen.progress)
     try:
         result, written = simulate_trial(chosen.design, chosen.output, workers, progress, chosen.overwrite)
     except KeyboardInterrupt:
@@ -99,21 +109,41 @@ def run_trial(chosen: argparse.Namespace) -> None:
 
 
 def _run_check(chosen: argparse.Namespace) -> None:
-    if importlib.util.find_spec("statsmodels") is None:
-        raise InputError("--check compares with statsmodels. Install it with: pip install statsmodels")
+    need("scipy", "matplotlib", "statsmodels")
     if chosen.design is not None:
         raise InputError("--check has designs of its own. Leave out the design file.")
     from neuro4d_lib.applications.trials.check import render_check
     from neuro4d_lib.applications.trials.run import Workers
     from neuro4d_lib.files import write_whole
 
-    text = render_check(Workers(chosen.workers, chosen.scheduler), _progress(chosen.progress))
+    text = render_check(Workers(chosen.workers, chosen.scheduler), progress_of(chosen.progress))
     print(text)
     if chosen.output is not None:
         write_whole(chosen.output / "check.md", text)
 
 
-def _progress(choice: str) -> Progress:
-    if choice == "none":
-        return silent
-    return JsonLines() if choice == "json" else TerminalBar()
+def _run_person(chosen: argparse.Namespace) -> None:
+    from neuro4d_lib.applications.trials.design_file import read_design
+    from neuro4d_lib.applications.trials.person import treat_person
+
+    if chosen.scheduler is not None:
+        raise InputError("One person is forecast on this machine. Leave out --scheduler.")
+    design, _ = read_design(chosen.design)
+    progress = progress_of(chosen.progress)
+    written = treat_person(
+        design,
+        chosen.person,
+        chosen.output,
+        progress,
+        covariates=covariates_from(chosen),
+        past=[with_years(text) for text in chosen.past],
+        futures=chosen.futures,
+        seed=design.seed,
+        model=chosen.model,
+    )
+    if isinstance(progress, JsonLines):
+        progress.event("done", folder=str(chosen.output), files=written)
+        return
+    for name, what in written.items():
+        print(f"  {chosen.output / name}  ({what})")
+    print("A hypothetical treatment of a forecast brain. Research use only.")

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from neuro4d_lib.config import SettingError, documented
 from neuro4d_lib.data.regions import AGGREGATES, DRIVEN
@@ -54,24 +53,56 @@ def check_slowing(slowing: Mapping[str, float], others: Sequence[str] = ()) -> N
 
 @dataclass(frozen=True)
 class Treatment:
-    """Slower, or faster, change of regions from some time on."""
+    """Slower, or faster, change of regions from some time on, and volume that is added beside it."""
 
     slowing: dict[str, float] = documented(
         {}, help="Share by which change is slowed, by region or sum of regions: 0.25 is 25 %, negative is faster."
     )
     onset_years: float = documented(0.0, help="Years after the scan at which the effect begins, at once in full.")
+    added_ml: dict[str, float] = documented({}, help="Volume added (or taken, negative), mL, by region or sum.")
+    added_over_years: float = documented(1.0, help="Years after the onset in which that is added, evenly.")
 
     def __post_init__(self) -> None:
         check_slowing(self.slowing)
+        for name in self.added_ml:
+            try:
+                members(name)
+            except SettingError as error:
+                raise SettingError(f"added_ml.{name}", error.problem) from None
         if not 0 <= self.onset_years < float("inf"):
             raise SettingError("onset_years", f"found {self.onset_years:g}; expected 0 or more years.")
+        if not 0 < self.added_over_years < float("inf"):
+            raise SettingError("added_over_years", f"found {self.added_over_years:g}; expected more than 0 years.")
 
-    def rate_factors(self, years: Sequence[float]) -> Tensor:
-        """[T, R] by what the mean rate of each driven region up to each of `years` is multiplied.
+    def rates(self, rates: np.ndarray, years: np.ndarray, baseline_mm3: np.ndarray) -> np.ndarray:
+        """Mean log-volume rates with the treatment.
 
         The course before the onset is taken as even: of tau years the last tau - onset count as treated.
-        """
-        import torch
 
-        treated = np.array([max(0.0, year - self.onset_years) / year for year in years])
-        return torch.from_numpy(1 - treated[:, None] * by_region(self.slowing))
+        Args:
+            rates: [..., T, R] of the driven regions without it, per year, each the mean from 0 to its year.
+            years: [T].
+            baseline_mm3: [R] volumes at year 0; NaN or 0 where the scan does not show a region, to which nothing is added.
+        """
+        treated = np.clip(years - self.onset_years, 0, None)[:, None]
+        change = rates * (years[:, None] - by_region(self.slowing) * treated)
+        if any(self.added_ml.values()):
+            share = np.clip(treated / self.added_over_years, 0, 1) * self._added_shares(baseline_mm3)
+            grown = np.exp(change) + share
+            if (grown <= 0).any():
+                region = _NAMES[int((grown <= 0).reshape(-1, len(_NAMES)).any(axis=0).argmax())]
+                raise SettingError(
+                    "added_ml", f"more is taken than {region} has: its volume would be negative. Take less."
+                )
+            change = np.where(share == 0, change, np.log(grown))
+        return change / years[:, None]
+
+    def _added_shares(self, baseline_mm3: np.ndarray) -> np.ndarray:
+        """[R] what is added in the end, as a share of the region's volume."""
+        shares = np.zeros(len(_NAMES))
+        for name, added_ml in self.added_ml.items():
+            places = [_NAMES.index(part) for part in members(name)]
+            shown = [place for place in places if baseline_mm3[place] > 0]
+            if shown:
+                shares[shown] += 1000 * added_ml / baseline_mm3[shown].sum()
+        return shares

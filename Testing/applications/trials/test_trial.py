@@ -167,7 +167,8 @@ class TestFiles:
         assert "Simulated people" in capsys.readouterr().out
         names = {entry.name for entry in (tmp_path / "out").iterdir()}
         assert names == {
-            "results.csv", "power.csv", "courses.csv", "optimization.csv", "trial.json", "report.html", "design.toml"
+            "results.csv", "power.csv", "courses.csv", "optimization.csv", "trial.json", "report.html", "design.toml",
+            "power.png", "biomarkers.png", "courses.png",
         }  # fmt: skip
         record = json.loads((tmp_path / "out" / "trial.json").read_text(encoding="utf-8"))
         assert len(record["results"]) == 4 and record["results"][0]["people"] == 30

@@ -188,8 +188,23 @@ def _number(value: float) -> str:
     return f"{math.ceil(value):,}" if math.isfinite(value) else "–"
 
 
-def _image(figure: Any, title: str) -> str:
+def draw_figures(design: TrialDesign, summary: Summary) -> dict[str, bytes]:
+    """The figures of the first treated arm as PNG, by file name; the page has those of all arms."""
+    arm = design.arms[1].name
+    rows = [row for row in summary.rows if row.arm == arm]
+    return {
+        "power.png": _png(power_figure(design, summary.powers, arm)),
+        "biomarkers.png": _png(comparison_figure(design, rows, arm)),
+        "courses.png": _png(course_figure(summary.courses)),
+    }
+
+
+def _png(figure: Any) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, dpi=110, metadata={"Software": None})
-    data = base64.b64encode(content.getvalue()).decode("ascii")
+    return content.getvalue()
+
+
+def _image(figure: Any, title: str) -> str:
+    data = base64.b64encode(_png(figure)).decode("ascii")
     return f"<img alt='{title}' src='data:image/png;base64,{data}'>"

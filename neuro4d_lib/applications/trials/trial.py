@@ -18,7 +18,7 @@ from neuro4d_lib.applications.trials.design import TrialDesign
 from neuro4d_lib.applications.trials.design_file import read_design
 from neuro4d_lib.applications.trials.law import Law, law_of, region_sum
 from neuro4d_lib.applications.trials.optimization import Candidate, optimize
-from neuro4d_lib.applications.trials.report import render_report
+from neuro4d_lib.applications.trials.report import draw_figures, render_report
 from neuro4d_lib.applications.trials.run import UNFINISHED, Workers, check_unfinished, discard, fingerprint, run_trials
 from neuro4d_lib.applications.trials.simulation import Arrays, generator_of, one_thread, pilot
 from neuro4d_lib.applications.trials.sizes import ladder, needed_n
@@ -38,6 +38,9 @@ FILES = {
     "power.csv": "power against the number of people",
     "courses.csv": "mean change of every arm and biomarker by visit",
     "optimization.csv": "schedules, durations and enrichments by cost",
+    "power.png": "power curves of the first treated arm",
+    "biomarkers.png": "people that each biomarker and analysis needs",
+    "courses.png": "mean courses",
     "design.toml": "the design",
     RECORD: "all of it, with versions and seed, for a program",
 }
@@ -181,6 +184,7 @@ def write_trial(result: TrialResult, design_file: bytes, folder: Path) -> dict[s
     }
     contents: dict[str, str | bytes] = {name: text for name, text in tables.items() if text}
     contents["report.html"] = render_report(result.design, result.prepared.qualifying, result.summary, result.plans)
+    contents |= draw_figures(result.design, result.summary)
     contents["design.toml"] = design_file
     contents[RECORD] = json.dumps(_finite(_record(result)), indent=1, allow_nan=False) + "\n"
     for name in FILES:
