@@ -208,12 +208,22 @@ def table_of(rows: list[dict[str, float | str]], pairs: int, spacing_mm: float, 
     return "\n".join(lines) + "\n"
 
 
+def _write(stem: Path, text: str, rows: list[dict[str, float | str]]) -> None:
+    write_whole(stem.with_suffix(".md"), f"# Registration\n\n{text}")
+    with stem.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=10, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--spacing", type=float, default=2.0, metavar="MM")
-    parser.add_argument("--output", type=Path, metavar="STEM", help="writes STEM.md and STEM.csv after every pair")
+    parser.add_argument(
+        "--output", type=Path, metavar="STEM", help="writes STEM.md and STEM.csv, anew after every registration"
+    )
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -225,7 +235,6 @@ def main() -> None:
         "nothing": lambda pair: torch.zeros_like(pair.true_vox),
         "prepare --quick": lambda pair: ours(pair, config.coarser()),
         "prepare": lambda pair: ours(pair, config),
-        "prepare, regularization 3e-4": lambda pair: ours(pair, PreparationConfig(regularization=3e-4)),
         "diffeomorphic demons (SimpleITK)": demons,
     }
     try:
@@ -247,13 +256,9 @@ def main() -> None:
                 ),
                 flush=True,
             )
-        text = table_of(rows, number + 1, chosen.spacing, chosen.seed)
-        if chosen.output:
-            write_whole(chosen.output.with_suffix(".md"), f"# Registration\n\n{text}")
-            with chosen.output.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
+            text = table_of(rows, number + 1, chosen.spacing, chosen.seed)
+            if chosen.output:
+                _write(chosen.output, text, rows)
     print(text)
 
 
