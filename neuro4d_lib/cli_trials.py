@@ -79,6 +79,10 @@ def run_trial(chosen: argparse.Namespace) -> None:
         raise InputError(
             "Name a design and a folder: python -m neuro4d_lib trial DESIGN.toml --output DIR. See --help."
         )
+    if chosen.person is not None:
+        _run_person(chosen)
+        return
+    need("scipy", "matplotlib")
     from neuro4d_lib.applications.trials.run import UNFINISHED, Workers
     from neuro4d_lib.applications.trials.trial import NOTICE, simulate_trial
 

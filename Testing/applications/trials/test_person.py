@@ -6,10 +6,12 @@ import nibabel
 import numpy as np
 import pytest
 
+from neuro4d_lib import cli
 from neuro4d_lib.applications.trials import person
 from neuro4d_lib.applications.trials.design import Arm, Biomarker, TrialDesign
 from neuro4d_lib.applications.trials.person import treat_person, treatment_of
 from neuro4d_lib.config import SettingError
+from neuro4d_lib.data.records import Covariates
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import silent
 
@@ -75,6 +77,20 @@ class TestTreatPerson:
         change = nibabel.load(tmp_path / "out" / "drug_b_difference.nii.gz").get_fdata()
         assert change.shape == (2, 3, 4, 2)
         np.testing.assert_allclose(change[..., 1], -2)
+
+    def test_by_the_command(self, drawn, tmp_path, capsys):
+        path = tmp_path / "design.toml"
+        path.write_text(
+            'seed = 7\n[[arms]]\nname = "placebo"\n[[arms]]\nname = "drug"\nslowing = { hippocampus = 0.5 }\n',
+            encoding="utf-8",
+        )
+        arguments = ["--person", "scan.nii", "--age", "74", "--futures", "3", "--progress", "none"]
+        assert cli.main(["trial", str(path), "--output", str(tmp_path / "out"), *arguments]) == 0
+        ((scan, years, options),) = drawn
+        assert (scan, years) == ("scan.nii", (0.5, 1.0, 1.5))
+        assert options["covariates"] == Covariates(age=74) and options["seed"] == 7 and options["futures"] == 3
+        assert "hypothetical treatment" in capsys.readouterr().out
+        assert (tmp_path / "out" / "differences.csv").exists()
 
     def test_nothing_is_left_of_what_fails(self, drawn, tmp_path, monkeypatch):
         def fail(*_):
