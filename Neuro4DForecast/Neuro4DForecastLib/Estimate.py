@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from Neuro4DForecastLib import Machine
 
 # Seconds on two cores of a server processor; after each run corrected by what it took on this machine.
-SECONDS_START, SECONDS_PER_EARLIER = 13.0, 12.0
+SECONDS_START = 13.0
+SECONDS_PER_EARLIER = 12.0  # a guess: an earlier scan is aligned like the scan itself
 SECONDS_PER_FRAME_MVOXEL = 0.88
 SECONDS_PER_FUTURE_YEAR, SECONDS_PER_FUTURE_YEAR_MVOXEL = 1.1, 0.1
 RIDING_ALONG = 0.5  # of a frame, for each further image that is warped
