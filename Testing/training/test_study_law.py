@@ -115,9 +115,7 @@ class TestFitLaw:
     def test_a_hundred_people_mend_a_law_that_scaling_cannot(self, law):
         wrong = copy.deepcopy(law)
         wrong.rate[:, :, :2] *= -1  # growth instead of loss in half of the coordinates
-        now, choice = self.fitted(
-            wrong, people_of(law, 100, 5), StudyConfig(strengths=(0.1, 3.0), law_steps=200, folds=2)
-        )
+        now, choice = self.fitted(wrong, people_of(law, 100, 5), StudyConfig(strengths=(0.1,), law_steps=300, folds=2))
         others = people_of(law, 400, 6)
         right, after, before = (mean_loss(one, others) for one in (law, now, wrong))
         assert right < after < right + 0.5 * (before - right)

@@ -29,7 +29,7 @@ from neuro4d_lib.representations.deformation import Deformation
 from neuro4d_lib.training.study_config import StudyConfig
 from neuro4d_lib.training.study_people import Person, mean_rates, mirrored, moments
 
-_AT_ONCE = 96
+_AT_ONCE = 32
 _SCALING_STEPS = 60
 # How far the scale of a scan error lies from the start's: SD of its logarithm (assumed; matters for a dozen people only).
 _SCALE_SD = 1.0
@@ -147,7 +147,7 @@ def fit_law(
         if not rest or not left_out:
             continue
         scaled = copy.deepcopy(start)
-        scale_law(scaled, rest)
+        scale_law(scaled, rest, config.law_steps)
         told[0.0] += _held_out_loss(start, left_out)
         told[math.inf] += _held_out_loss(scaled, left_out)
         for j, strength in enumerate(config.strengths):
@@ -157,7 +157,7 @@ def fit_law(
             told[strength] += _held_out_loss(law, left_out)
     losses = {strength: loss / config.folds for strength, loss in told.items() if strength}
     chosen = min(losses, key=lambda strength: losses[strength])
-    scale_law(prior, people)
+    scale_law(prior, people, config.law_steps)
     if math.isfinite(chosen):
         adapt_law(prior, copy.deepcopy(prior), people, chosen, config.law_steps, generator, part(progress, 0.9, 1.0))
     _fit_group_rates(prior, people)
@@ -181,15 +181,16 @@ def expected_loss(law: GaussianPrior, of: GaussianPrior, some: Designs) -> Tenso
     return z.square().sum(dim=(1, 2)) / 2 / z.shape[1] + root.diagonal(dim1=1, dim2=2).log().mean(dim=1)
 
 
-def scale_law(law: GaussianPrior, people: list[Designs]) -> None:
-    """Step 1 of the module's text, in place."""
+def scale_law(law: GaussianPrior, people: list[Designs], steps: int = _SCALING_STEPS) -> None:
+    """Step 1 of the module's text, in place, in `steps` steps or in as many as it takes."""
+    steps = min(steps, _SCALING_STEPS)
     start = {name: value.detach().clone() for name, value in law.named_parameters()}
     factors = torch.zeros(3 + law.modes, dtype=torch.float64, device=start["rate"].device, requires_grad=True)
     calls = _Law(law)
     optimizer = torch.optim.Adam([factors], lr=0.2, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _SCALING_STEPS, eta_min=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=1e-3)
     some = [group.where(group.told) for group in people]
-    for _ in range(_SCALING_STEPS):
+    for _ in range(steps):
         total, weight = factors[3:].square().sum() / (2 * _SCALE_SD**2), 0.0
         for group in some:
             if len(group.weight):
