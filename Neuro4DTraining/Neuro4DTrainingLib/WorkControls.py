@@ -2,7 +2,7 @@
 
 from Neuro4DForecastLib.Problem import Problem
 
-from Neuro4DTrainingLib.Words import duration
+from Neuro4DTrainingLib.Words import counted, duration
 from Neuro4DTrainingLib.Work import ACTIVE, State, Work
 
 WRONG = "color: #c03020;"
@@ -111,7 +111,14 @@ class WorkControls:
             return f"Stopped{': ' + said if said else ''}. Resume goes on from its last whole files.", False
         if state is State.FAILED:
             return self.work.problem.sentence, True
-        return f"Done{': ' + said if said else ''}.", False
+        return self._ending(said), False
+
+    def _ending(self, said: str) -> str:
+        done = self.work.done or {}
+        if "used" in done and "excluded" in done:
+            left = f", {len(done['excluded'])} left out with a reason" if done["excluded"] else ""
+            return f"Done: {counted(done['used'], 'person', 'people')} prepared{left}."
+        return f"Done{': ' + said if said else ''}."
 
     def _say(self, text: str, wrong: bool = False) -> None:
         if self.label.text != text:

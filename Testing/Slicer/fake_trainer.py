@@ -141,7 +141,7 @@ def prepare(options):
     (options.output / "qc").mkdir(exist_ok=True)
     (options.output / "qc" / "index.html").write_text("<html></html>", encoding="utf-8")
     write(about, json.dumps({"format": 1, "complete": True, "study": str(options.study), "subjects": {}}))
-    say("done", folder=str(options.output))
+    say("done", folder=str(options.output), used=29, excluded={"sub-07": "only one visit"}, page="")
 
 
 def main():

@@ -365,6 +365,7 @@ class TestPreparing:
         ui.prepareButton.click()
         wait(lambda: "sub-" in ui.prepareLabel.text)
         wait(lambda: self.ended(chosen) and ui.trainButton.enabled)
+        assert ui.prepareLabel.text == "Done: 29 people prepared, 1 left out with a reason."
         opened = []
         monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
         ui.qcButton.click()
