@@ -110,6 +110,15 @@ class TestFaults:
         problems = [problem for problem in study.problems if said in problem.sentence]
         assert problems and problems[0].line in (3, 6)
 
+    def test_lines_are_counted_through_blank_ones_and_cells_of_several_lines(self, table):
+        text = 'subject,file,years,diagnosis\n\nP1,a.nii.gz,0,"odd\none"\n\nP1,b.nii.gz,1,LBD\n'
+        (first, second) = read_study(table(text)).problems
+        assert (first.line, second.line) == (3, 6) and "'LBD'" in second.sentence
+
+    def test_a_quotation_mark_that_is_not_closed(self, table):
+        study = read_study(table('subject,file,years,note\nP1,a.nii.gz,0,"tall\nP1,b.nii.gz,1,x\nP1,c.nii.gz,2,x\n'))
+        assert years(study) == [0, 1, 2] and "quotation mark is not closed" in study.problems[0].sentence
+
     def test_a_template_by_columns_that_are_not_there(self, table):
         with pytest.raises(InputError, match="names a column 'PTID' that"):
             read_study(table("subject,years\nP1,0\n"), files="{PTID}/T1.nii.gz")

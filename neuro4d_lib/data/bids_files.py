@@ -34,7 +34,10 @@ def anatomical_images(folder: Path, findings: Findings) -> tuple[dict[tuple[str,
         ) from None
 
     class AnatomyOnly(LocalVfs):
-        """Shows sub-*/[ses-*/]anat/* and the tables; a link back to a folder above it is not followed."""
+        """Shows images of sub-*/[ses-*/]anat and sidecars; a link back to a folder above it is not followed."""
+
+        def exists(self, path: str) -> bool:
+            return False  # no description of the data set: names are read by the newest rules
 
         def listdir(self, path: str) -> list[str]:
             place = Path(path)
@@ -108,7 +111,7 @@ def _belongs(path: Path, parts: tuple[str, ...], findings: Findings) -> bool:
     """Whether a file or folder is looked at."""
     depth, name = len(parts), path.name
     if not path.is_dir():
-        return depth > 0 or name.endswith((".json", ".tsv"))
+        return name.endswith("T1w.json") or (depth > 0 and name.endswith(IMAGES))
     inside = name == "anat" or (name.startswith("ses-") and depth == 1)
     if not (name.startswith("sub-") if depth == 0 else inside and parts[-1] != "anat"):
         if path.is_symlink() and _leads_back(path):

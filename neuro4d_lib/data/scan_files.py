@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import struct
@@ -58,7 +59,8 @@ def _look(path: Path) -> ScanFile:
             return ScanFile("is an empty file")
         name = file.name.lower()
         if name.endswith(_NIFTI_ENDINGS):
-            return _look_into(file, size, name.endswith(".gz"))
+            found = _look_into(file, size, name.endswith(".gz"))
+            return found if file == path else dataclasses.replace(found, content=None)  # one volume of several
     except FileNotFoundError:
         return ScanFile("does not exist" + (" (a broken link)" if file.is_symlink() else ""))
     except (OSError, EOFError, zlib.error) as problem:

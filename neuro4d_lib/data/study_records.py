@@ -110,7 +110,7 @@ class Problem:
         if self.file is None:
             return ""
         shown = self.file.relative_to(folder) if self.file.is_relative_to(folder) else self.file
-        return f"{shown}" + (f":{self.line}" if self.line is not None else "")
+        return shown.as_posix() + (f":{self.line}" if self.line is not None else "")
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,8 @@ def _pattern(template: str, row: Row, folder: Path) -> Path | None:
 
 
 def _at(text: str, folder: Path) -> Path:
-    path = Path(text.replace("\\", "/") if "/" not in text else text).expanduser()
+    path = Path(text.replace("\\", "/") if "/" not in text else text)
+    path = path.expanduser() if text.startswith("~/") else path
     return path if path.is_absolute() else folder / path
 
 

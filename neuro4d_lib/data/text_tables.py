@@ -53,8 +53,8 @@ def read_table(path: Path, findings: Findings, needed: str | None = None) -> lis
     elif usual is not None:
         findings.add("columns", f"the columns are separated by {separator!r}, not by tabs as the name says", path, 1)
     separator = separator or ","
-    frame = _frame(path, text, separator)
-    header = [name.strip() for name in frame[0]]
+    records = _records(path, text, separator, findings)
+    header = [" ".join(name.split()) for name in records[0][1]] if records else []
     while header and not header[-1]:
         header.pop()
     if not header:
@@ -69,9 +69,7 @@ def read_table(path: Path, findings: Findings, needed: str | None = None) -> lis
             f"{needed} among them."
         )
     rows = []
-    for line, cells in enumerate(frame[1:], start=2):
-        if not any(cell.strip() for cell in cells):
-            continue
+    for line, cells in records[1:]:
         if any(cell.strip() for cell in cells[len(header) :]):
             findings.add(
                 "broken lines",
@@ -88,20 +86,35 @@ def read_table(path: Path, findings: Findings, needed: str | None = None) -> lis
     return rows
 
 
-def _frame(path: Path, text: str, separator: str) -> list[list[str]]:
-    """All cells; a list per line of the file, blank lines included, so that its index tells the line."""
-    import pandas
-
-    width = max((line.count(separator) for line in text.splitlines()), default=0) + 1
-    quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+def _records(path: Path, text: str, separator: str, findings: Findings) -> list[tuple[int, list[str]]]:
+    """The cells of each line that has any, with its number: of a cell of several lines, that of the first."""
+    quoted = separator != "\t"
     try:
-        frame = pandas.read_csv(
-            io.StringIO(text), sep=separator, header=None, names=list(range(width)), dtype=str, quoting=quoting,
-            keep_default_na=False, skip_blank_lines=False, index_col=False,
-        )  # fmt: skip
-    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, ValueError) as problem:
-        raise InputError(f"{path} cannot be read as a table: {str(problem).strip()}. Save it as CSV again.") from None
-    return [list(cells) for cells in frame.fillna("").itertuples(index=False, name=None)]
+        try:
+            return _split(text, separator, quoted, strict=True)
+        except csv.Error as problem:
+            if "unexpected end" not in str(problem):
+                return _split(text, separator, quoted, strict=False)
+        said = "a quotation mark is not closed; quotation marks are taken as they stand. Close it"
+        findings.add("broken lines", said, path)
+        return _split(text, separator, quoted=False, strict=False)
+    except csv.Error as problem:
+        raise InputError(f"{path} cannot be read as a table ({problem}). Save it as CSV again.") from None
+
+
+def _split(text: str, separator: str, quoted: bool, strict: bool) -> list[tuple[int, list[str]]]:
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=separator,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=strict,
+    )
+    records, line = [], 1
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            records.append((line, cells))
+        line = reader.line_num + 1
+    return records
 
 
 def _text(path: Path) -> str:
