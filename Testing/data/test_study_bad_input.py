@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from neuro4d_lib.data.study import read_study
+from neuro4d_lib.data.study_summary import as_json, as_text
 from neuro4d_lib.errors import InputError
 
 
@@ -432,3 +433,47 @@ class TestSafety:
     def test_an_empty_folder(self, tmp_path):
         with pytest.raises(InputError, match="it is empty"):
             read_study(tmp_path)
+
+
+class TestAnything:
+    CELLS = ("", "n/a", "nan", "1e999", "-1", "9" * 30, "soon", "00/00/0000", "0001-01-01", '"', "../../x", "~foo/x", "*", "{x}", "ses-01")  # fmt: skip
+
+    def damage(self, path, rng):
+        """Cut it, overwrite it with noise, or change one cell."""
+        content = path.read_bytes()
+        kind = rng.integers(4)
+        if kind == 0:
+            path.write_bytes(content[: rng.integers(len(content))])
+        elif kind == 1:
+            path.write_bytes(rng.bytes(60))
+        elif kind == 2 and path.suffix == ".gz":
+            image = bytearray(gzip.decompress(content))
+            image[rng.integers(348)] = rng.integers(256)
+            path.write_bytes(gzip.compress(bytes(image)))
+        else:
+            separator = b"," if path.suffix == ".csv" else b"\t"
+            cells = content.split(separator)
+            cells[rng.integers(len(cells))] = str(rng.choice(self.CELLS)).encode()
+            path.write_bytes(separator.join(cells))
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_random_damage_is_told_or_refused_and_times_stay_in_order(self, three, seed):
+        three.study()
+        scans = [path.relative_to(three.folder) for path in sorted(three.folder.rglob("*T1w.nii.gz"))]
+        lines = [f"{scan.parts[0]},{scan},{int(scan.parts[1][-2:])},70,F,AD" for scan in scans]
+        (three.folder / "scans.csv").write_text("subject,file,years,age,sex,diagnosis\n" + "\n".join(lines) + "\n")
+        files = sorted(path for path in three.folder.rglob("*") if path.is_file())
+        rng = np.random.default_rng(seed)
+        for path in rng.choice(np.array(files, dtype=object), 4, replace=False):
+            self.damage(path, rng)
+        for source in (three.folder, three.folder / "scans.csv"):
+            try:
+                study = read_study(source)
+            except InputError as problem:
+                assert "\n" not in str(problem)
+                continue
+            assert json.dumps(as_json(study, "study")) and as_text(study, "study")
+            assert {one.subject for one in study.unusable}.isdisjoint(one.id for one in study.subjects)
+            for subject in study.subjects:
+                years = [visit.years for visit in subject.visits]
+                assert len(years) > 1 and years[0] == 0 and all(np.diff(years) > 0) and years[-1] <= 40
