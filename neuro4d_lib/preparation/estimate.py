@@ -19,7 +19,7 @@ from neuro4d_lib.preparation.config import PreparationConfig
 # Seconds of one core for a person with V visits: at once, per visit; and per step of each resolution and visit.
 # Measured in seconds of computing, as PROBE_SECONDS was on the same machine (AMD EPYC).
 PERSON_SECONDS, VISIT_SECONDS = 8.0, 9.0
-STEP_SECONDS = (0.04, 0.35, 2.0)
+STEP_SECONDS = (0.035, 0.3, 2.6)
 PROBE_SECONDS = 0.1
 WORKER_BYTES, BYTES_PER_VISIT_IN_MEMORY = 1_100_000_000, 60_000_000
 SUBJECT_BYTES, VISIT_BYTES = 4_000, 4 * LATTICE.shape[0] * LATTICE.shape[1] * LATTICE.shape[2] * 4 + 250_000
