@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Neuro4D needs Python 3.10, 3.11, 3.12 or 3.13 with venv; none was found. Name one: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[reports,training,evaluation,cluster,slicer-tests,tests]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[reports,training,evaluation,harmonization,cluster,slicer-tests,tests]'
 	$(BIN)/python -m pip install --quiet --no-deps digital-diffeomorphism==1.1.1
 	@touch $@
 

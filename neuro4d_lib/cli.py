@@ -23,7 +23,7 @@ from neuro4d_lib.cli_arguments import (
     set_threads,
     with_years,
 )
-from neuro4d_lib.cli_compare import add_effects, add_effects_check
+from neuro4d_lib.cli_compare import add_compare, add_compare_check, add_effects, add_effects_check
 from neuro4d_lib.cli_evaluation import add_evaluate, add_known_truth
 from neuro4d_lib.cli_models import add_sample, add_simulate
 from neuro4d_lib.cli_person import add_risk, add_risk_check, add_what_if
@@ -194,7 +194,7 @@ def _tell(result: Forecast, files: Mapping[str, str], folder: Path, progress: Pr
 COMMANDS: tuple[Callable[[Any], None], ...] = (
     add_forecast, add_sample, add_simulate, add_population, add_reality_check, add_study, add_prepare, add_train, add_known_truth,
     add_compare_representations, add_evaluate, add_trial, add_risk, add_risk_check, add_what_if,
-    add_effects, add_effects_check,
+    add_compare, add_compare_check, add_effects, add_effects_check,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Commands for cohorts: effects of covariates, and the check of them."""
+"""Commands for cohorts: effects of covariates, comparisons, and the checks of both."""
 
 from __future__ import annotations
 
@@ -103,3 +103,80 @@ def _reference() -> Any:
     from neuro4d_lib.data.reference import Reference
 
     return Reference.load(SHIPPED)
+
+
+def add_compare(commands: Any) -> None:
+    """compare: two cohorts or two scanners."""
+    parser = commands.add_parser(
+        "compare",
+        help="two cohorts or two scanners: rates, maps, their difference by permutation, normal ageing",
+        description="Rates of every region and maps of progression of two cohorts, and their difference: adjusted, tested by "
+        "permutation (Freedman and Lane), corrected for all regions, and all places, by the largest |t|.",
+        epilog=f"{COHORTS}\n\nexample:\n  python -m neuro4d_lib compare simulated:150:diagnosis=CN simulated:150:diagnosis=MCI:seed=1 "
+        "--output out\n\nWith --harmonize, the two are taken for two scanners: ComBat makes their rates alike.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("first", help="a cohort")
+    parser.add_argument("second", help="another")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder for the results")
+    parser.add_argument(
+        "--adjust", nargs="*", default=["age", "sex", "diagnosis"], metavar="NAME",
+        help="covariates to take out: age, sex, education, apoe4, diagnosis (default: age sex diagnosis)",
+    )  # fmt: skip
+    parser.add_argument("--harmonize", action="store_true", help="two scanners: harmonize the rates by ComBat first")
+    parser.add_argument("--permutations", type=int, default=999, metavar="N", help="(default: 999)")
+    parser.add_argument("--seed", type=int, default=0, help="of the permutations (default: 0)")
+    add_progress(parser)
+    parser.set_defaults(run=run_compare)
+
+
+def run_compare(chosen: argparse.Namespace) -> None:
+    need("scipy", "matplotlib", "pandas")
+    from neuro4d_lib.applications.cohorts.compare import ADJUSTABLE, compare
+    from neuro4d_lib.applications.cohorts.compare_report import scanner_sentence, write_comparison
+    from neuro4d_lib.applications.cohorts.maps import brain_places, mean_maps
+    from neuro4d_lib.applications.cohorts.rates import read_cohort
+    from neuro4d_lib.forecasting.staging import check_folder
+
+    check_folder(chosen.output, False)
+    unknown = [name for name in chosen.adjust if name not in ADJUSTABLE]
+    if unknown:
+        raise InputError(f"--adjust names {unknown[0]!r}; expected some of {', '.join(ADJUSTABLE)}.")
+    if chosen.first == chosen.second:
+        raise InputError("Both cohorts are the same. Name two.")
+    if not 99 <= chosen.permutations <= 100_000 or chosen.seed < 0:
+        raise InputError("Expected 99 to 100000 permutations, and a seed of 0 or more.")
+    progress, reference = progress_of(chosen.progress), _reference()
+    first, second = (read_cohort(name, reference, progress) for name in (chosen.first, chosen.second))
+    found = compare(
+        first, second, list(dict.fromkeys(chosen.adjust)), harmonize=chosen.harmonize, mask=brain_places(reference),
+        permutations=chosen.permutations, seed=chosen.seed, progress=progress,
+    )  # fmt: skip
+    files = write_comparison(found, mean_maps(found.first, found.second), reference, chosen.output)
+    progress(1.0, "Done")
+    sentences = [f"Not adjusted: {text}." for text in found.left_out]
+    different = int((found.regions.p_max < 0.05).sum())
+    sentences.append(f"{different} of {len(found.regions.t)} regions differ (p < 0.05 for all regions together).")
+    tell(files, chosen.output, progress, (*sentences, *filter(None, [scanner_sentence(found)])))
+
+
+def add_compare_check(commands: Any) -> None:
+    """compare-check: is nothing found where nothing is, and a known difference where it is?"""
+    parser = commands.add_parser(
+        "compare-check",
+        help="measure false positives, detection and harmonization of compare on simulated cohorts",
+        description="Compare many pairs of simulated cohorts: of one population, with a known difference, and from two scanners.",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the table")
+    parser.add_argument("--pairs", type=int, default=1000, metavar="N", help="pairs of cohorts (default: 1000)")
+    parser.add_argument("--people", type=int, default=60, metavar="N", help="people of each cohort (default: 60)")
+    parser.set_defaults(run=run_compare_check)
+
+
+def run_compare_check(chosen: argparse.Namespace) -> None:
+    if chosen.pairs < 10 or chosen.people < 20:
+        raise InputError("Expected at least 10 pairs of cohorts of 20 people.")
+    need("scipy", "pandas")
+    from neuro4d_lib.applications.cohorts.compare_check import check_compare
+
+    print(f"\n{check_compare(chosen.pairs, chosen.people, chosen.output, TerminalBar())}")
