@@ -19,7 +19,7 @@ LAYERS = [
     "checkpoint",
     "training forecasting preparation",
     "applications cli_arguments",
-    "cli_models cli_evaluation cli_training cli_population cli_preparation cli_study cli_representations cli_trials cli_person cli_compare",
+    "cli_models cli_evaluation cli_training cli_population cli_preparation cli_study cli_study_truth cli_representations cli_trials cli_person cli_compare",
     "cli __init__",
     "__main__",
 ]

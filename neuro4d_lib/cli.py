@@ -31,6 +31,7 @@ from neuro4d_lib.cli_population import add_population, add_reality_check
 from neuro4d_lib.cli_preparation import add_prepare
 from neuro4d_lib.cli_representations import add_compare_representations
 from neuro4d_lib.cli_study import add_study
+from neuro4d_lib.cli_study_truth import add_study_truth
 from neuro4d_lib.cli_training import add_train
 from neuro4d_lib.cli_trials import add_trial
 from neuro4d_lib.errors import InputError
@@ -192,7 +193,7 @@ def _tell(result: Forecast, files: Mapping[str, str], folder: Path, progress: Pr
 
 
 COMMANDS: tuple[Callable[[Any], None], ...] = (
-    add_forecast, add_sample, add_simulate, add_population, add_reality_check, add_study, add_prepare, add_train, add_known_truth,
+    add_forecast, add_sample, add_simulate, add_population, add_reality_check, add_study, add_prepare, add_train, add_known_truth, add_study_truth,
     add_compare_representations, add_evaluate, add_trial, add_risk, add_risk_check, add_what_if,
     add_compare, add_compare_check, add_effects, add_effects_check,
 )  # fmt: skip

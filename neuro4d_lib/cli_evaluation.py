@@ -195,6 +195,10 @@ def add_evaluate(commands: Any) -> None:
         "--subjects", nargs="+", default=[], metavar="ID", help="only these people (default: everybody)"
     )
     parser.add_argument(
+        "--subjects-from", type=Path, metavar="RUN",
+        help="only the people whom a run of `train PREPARED` kept for testing, by its model unless --model names another",
+    )  # fmt: skip
+    parser.add_argument(
         "--scans",
         type=int,
         nargs="+",
@@ -242,13 +246,20 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
         (features, feature_network(features, chosen.feature_weights)) if features else None,
     )
     scans = None if chosen.scans is None else tuple(sorted(set(chosen.scans)))
-    settings = Settings(chosen.model, chosen.futures, chosen.seed, chosen.steps, scans, chosen.device, chosen.labels)
+    wanted, model = chosen.subjects, chosen.model
+    if chosen.subjects_from is not None:
+        if wanted:
+            raise InputError("--subjects and --subjects-from exclude each other. Leave out one.")
+        from neuro4d_lib.training.study_run import read_split
+
+        wanted, model = read_split(chosen.subjects_from)["test"], model or chosen.subjects_from / "model"
+    settings = Settings(model, chosen.futures, chosen.seed, chosen.steps, scans, chosen.device, chosen.labels)
     command = f"python -m neuro4d_lib evaluate {chosen.study.name} --futures {chosen.futures} --seed {chosen.seed}"
     progress: Progress = silent if chosen.progress == "none" else TerminalBar()
     if chosen.progress == "json":
         progress = JsonLines()
     try:
-        outcome = evaluate_study(chosen.study, chosen.output, settings, networks, chosen.subjects, command, progress)
+        outcome = evaluate_study(chosen.study, chosen.output, settings, networks, wanted, command, progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"Interrupted. {chosen.output} keeps the people who are finished; the same command goes on from there."

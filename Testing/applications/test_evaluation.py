@@ -17,6 +17,7 @@ from neuro4d_lib.applications.evaluation_subject import Networks, Settings
 from neuro4d_lib.applications.known_truth_scores import SCORED
 from neuro4d_lib.applications.line_law import Prediction
 from neuro4d_lib.applications.score_table import ALL, read_scores, select
+from neuro4d_lib.checkpoint import SHIPPED
 from neuro4d_lib.errors import InputError
 
 SETTINGS = Settings(None, futures=8, seed=0, steps=None, scans=None, device="cpu")
@@ -308,6 +309,16 @@ class TestCommandLine:
         assert self.run(study, "--subjects", wanted) == 2
         error = capsys.readouterr().err
         assert error.startswith("Error: Nobody in ") and f"({wanted}: " in error and "Traceback" not in error
+
+    def test_people_whom_a_run_kept_for_testing(self, study, capsys, tmp_path):
+        run = tmp_path / "run"
+        assert self.run(study, "--subjects-from", run) == 2
+        assert "holds no split.json" in capsys.readouterr().err
+        run.mkdir()
+        split = {"train": ["sub-01"], "validation": ["sub-02"], "test": ["sub-03"]}
+        (run / "split.json").write_text(json.dumps(split), encoding="utf-8")
+        assert self.run(study, "--subjects-from", run, "--model", SHIPPED) == 2
+        assert "(sub-03: " in capsys.readouterr().err  # who has one visit, and nobody else was asked for
 
     def test_an_interrupted_run_says_what_it_keeps(self, study, capsys, monkeypatch):
         def ended(*_):
