@@ -118,6 +118,23 @@ class TestDuplicates:
         folder.symlink_to("ses-01")
         assert sessions_of(three.study())["sub-01"] == ["ses-01", "ses-03"]
 
+    def test_a_damaged_copy(self, three):
+        values = np.random.default_rng(0).integers(0, 999, 20**3)
+        three.scan("sub-01", "ses-02", values=values, shape=(20, 20, 20))
+        content = bytearray(scan_of(three, "sub-01").read_bytes())
+        content[len(content) // 2] ^= 255  # length and checksum at the end stay as they are
+        scan_of(three, "sub-02").write_bytes(content)
+        study = three.study()
+        assert sessions_of(study)["sub-01"] == ["ses-01", "ses-02", "ses-03"]
+        assert "is damaged: it cannot be unpacked" in told(study, "visits left out").sentence
+
+    def test_one_image_that_is_not_packed(self, three):
+        for path in three.folder.rglob("*T1w.nii.gz"):
+            unpacked(path)
+        assert not three.study().problems
+        shutil.copy(scan_of(three, "sub-01").with_suffix(""), scan_of(three, "sub-02").with_suffix(""))
+        assert len(three.study().problems) == 2
+
     def test_equal_size_alone_is_no_duplicate(self, three):
         assert not three.study().problems
 

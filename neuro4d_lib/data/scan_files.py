@@ -19,6 +19,7 @@ from neuro4d_lib.data.image_formats import ITK_ENDINGS, NIBABEL_ENDINGS
 
 _NIFTI_ENDINGS = (".nii", ".nii.gz")
 _HEADER_BYTES = 540  # of NIfTI-2; NIfTI-1 has 348
+_SAMPLE_BYTES = 1 << 16
 _THREADS = 8
 
 
@@ -44,9 +45,16 @@ def look_at(paths: Iterable[Path]) -> dict[Path, ScanFile]:
         return dict(zip(unique, pool.map(_look, unique), strict=True))
 
 
-def same_image(one: Path, other: Path) -> bool:
-    """Whether two files hold the same bytes, gzip aside."""
-    return one.resolve() == other.resolve() or _digest(one) == _digest(other)
+def digest(path: Path) -> bytes | None:
+    """The same for files that hold the same bytes, gzip aside; None for one that cannot be read to its end."""
+    sha = hashlib.sha256()
+    try:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                sha.update(block)
+    except (OSError, EOFError, zlib.error):
+        return None
+    return sha.digest()
 
 
 def _look(path: Path) -> ScanFile:
@@ -65,7 +73,7 @@ def _look(path: Path) -> ScanFile:
         return ScanFile("does not exist" + (" (a broken link)" if file.is_symlink() else ""))
     except (OSError, EOFError, zlib.error) as problem:
         said = getattr(problem, "strerror", None)
-        return ScanFile(f"cannot be read ({said})" if said else "is no gzip file, or is cut short")
+        return ScanFile(f"cannot be read ({said})" if said else "is no gzip file, or is damaged or cut short")
     if not name.endswith((*NIBABEL_ENDINGS, *ITK_ENDINGS, ".zip")):
         return ScanFile("is of an unknown kind; expected NIfTI, .mgz, .nrrd, .mha or a DICOM folder")
     return ScanFile()
@@ -94,7 +102,7 @@ def _look_into(file: Path, size: int, packed: bool) -> ScanFile:
     else:
         if size < needed:
             return ScanFile(f"is cut short: {size} bytes, its header asks for {needed}")
-        content = (zlib.crc32(start), size)
+        content = (_sampled(file, size), size)
     spacing = [float(abs(step)) for step in header.get_zooms()[:3]]
     if not all(np.isfinite(spacing)) or min(spacing) <= 0:
         return ScanFile("has a damaged header: no size of voxels")
@@ -126,9 +134,11 @@ def _unpacked(file: Path) -> int:
     return length
 
 
-def _digest(file: Path) -> bytes:
-    sha = hashlib.sha256()
-    with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            sha.update(block)
-    return sha.digest()
+def _sampled(file: Path, size: int) -> int:
+    """A checksum of the beginning, the middle and the end."""
+    checksum = 0
+    with file.open("rb") as stream:
+        for place in (0, size // 2, max(size - _SAMPLE_BYTES, 0)):
+            stream.seek(place)
+            checksum = zlib.crc32(stream.read(_SAMPLE_BYTES), checksum)
+    return checksum

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from neuro4d_lib.data.found_people import FoundPerson
 from neuro4d_lib.data.person_visits import NotUsable, Sorter
-from neuro4d_lib.data.scan_files import ScanFile, look_at, same_image
+from neuro4d_lib.data.scan_files import ScanFile, digest, look_at
 from neuro4d_lib.data.study_records import Findings, StudySubject, Unusable
 from neuro4d_lib.data.study_times import Calendar
 
@@ -44,12 +44,18 @@ def _misplaced(people: Iterable[FoundPerson], files: Mapping[Path, ScanFile]) ->
                 if content is not None and not files[scan].fault:
                     places.setdefault(content, []).append((person.id, visit.session, scan))
     said: dict[tuple[str, str, Path], str] = {}
-    for alike in (group for group in places.values() if len(group) > 1):
-        for i, one in enumerate(alike):
-            for other in alike[:i]:
-                if one[:2] == other[:2] or not same_image(one[2], other[2]):
-                    continue
-                for this, that in ((one, other), (other, one)):
+    for group in places.values():
+        alike: dict[bytes, list[tuple[str, str, Path]]] = {}
+        for place in group if len({place[:2] for place in group}) > 1 else ():
+            content_digest = digest(place[2])
+            if content_digest is None:
+                said[place] = "is damaged: it cannot be unpacked to its end"
+            else:
+                alike.setdefault(content_digest, []).append(place)
+        for same in alike.values():
+            for this in same:
+                that = next((place for place in same if place[:2] != this[:2]), None)
+                if that is not None:
                     where = f"{that[1]} of {that[0]}" if this[0] != that[0] else that[1]
                     said[this] = f"is the same image as that of {where}; one of them is misplaced"
     return said
