@@ -267,6 +267,26 @@ class TestCovariates:
         assert list(known.values()).count(None) == 1
         assert [problem.line for problem in study.problems] == [2]
 
+    def test_codes_are_explained_by_the_dictionary_of_the_table(self, bids):
+        levels = {
+            "sex": {"Levels": {"1": "male", "2": "female"}},
+            "diagnosis": {"Levels": {"7": {"Description": "AD"}}},
+        }
+        bids.add("sub-01", [0, 365], row="70\t2\t16\t1\t7")
+        (bids.folder / "participants.json").write_text(json.dumps(levels))
+        study = bids.study()
+        known = study.subjects[0].visits[0].covariates
+        assert (known.sex, known.diagnosis, study.problems) == ("F", "AD", ())
+
+    def test_age_in_months_by_the_dictionary(self, bids):
+        bids.add("sub-01", [0, 365.25], row="840\tF\t16\t1\tCN")
+        (bids.folder / "participants.json").write_text('{"age": {"Units": "months"}}')
+        assert [visit.covariates.age for visit in bids.study().subjects[0].visits] == pytest.approx([70, 71])
+
+    def test_a_broken_dictionary(self, three):
+        (three.folder / "participants.json").write_text('{"sex":\n oops}')
+        assert told(three.study(), "sidecars").line == 2
+
     def test_whoever_is_in_no_table_is_used(self, bids):
         (subject,) = bids.add("sub-01", [0, 365], row=None).study().subjects
         assert set(subject.visits[0].covariates.as_dict().values()) == {None}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from neuro4d_lib.data.bids_dictionaries import translated
 from neuro4d_lib.data.bids_files import LABEL, Sidecars, anatomical_images, tell_other_folders
 from neuro4d_lib.data.found_people import FoundPerson, FoundVisit
 from neuro4d_lib.data.study_records import Findings
@@ -25,7 +26,8 @@ def read_bids(folder: Path, wanted: Sequence[str], findings: Findings) -> list[F
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise InputError(f"{folder} holds no {min(chosen - set(names))}. It holds {len(names)} subjects: {shown}.")
     tell_other_folders(folder, findings)
-    about = _by_subject(_rows(folder / "participants.tsv", "participant_id", findings))
+    people_rows = _rows(folder / "participants.tsv", "participant_id", findings)
+    about = _by_subject(translated(people_rows, [folder / "participants.json"], findings))
     common = _by_subject(_rows(folder / "sessions.tsv", "participant_id", findings))
     _tell_unknown(about, names, "participants.tsv", findings)
     images, sidecars = anatomical_images(folder, findings)
@@ -46,6 +48,8 @@ def _person(
 ) -> FoundPerson:
     name = folder.name
     sessions = sessions or _rows(folder / f"{name}_sessions.tsv", "session_id", findings)
+    dictionaries = [folder / f"{name}_sessions.json", folder.parent / "sessions.json"]
+    sessions = translated(sessions, dictionaries, findings)
     person = FoundPerson(name, [], about[:1], [])
     if not re.fullmatch(f"sub-{LABEL}", name):
         findings.add("names", f"{name} is no BIDS name; expected sub- and then letters and digits only", folder)

@@ -57,11 +57,17 @@ def covariates(rows: Sequence[Row], age: float | None, findings: Findings) -> Co
     """
     return Covariates(
         age=age,
-        sex=_first(rows, "sex", _sex, findings),
-        education_years=_first(rows, "education_years", _education, findings),
-        apoe4=_first(rows, "apoe4", _apoe4, findings),
-        diagnosis=_first(rows, "diagnosis", _diagnosis, findings),
+        sex=_first(rows, "sex", findings),
+        education_years=_first(rows, "education_years", findings),
+        apoe4=_first(rows, "apoe4", findings),
+        diagnosis=_first(rows, "diagnosis", findings),
     )
+
+
+def understood(column: str, text: str) -> bool:
+    """Whether a cell of this column has a meaning here; False for columns that are no covariates."""
+    parse = next((_PARSERS[name] for name, columns in COLUMNS.items() if column in columns), None)
+    return parse is not None and parse(text) is not None
 
 
 def scanner(known: dict[str, Any]) -> Scanner | None:
@@ -81,13 +87,13 @@ def scanner(known: dict[str, Any]) -> Scanner | None:
     return None if found == Scanner() else found
 
 
-def _first(rows: Sequence[Row], name: str, parse: Callable[[str], Any], findings: Findings) -> Any:
+def _first(rows: Sequence[Row], name: str, findings: Findings) -> Any:
     for row in rows:
         for column in COLUMNS[name]:
             text = row.get(column)
             if not text:
                 continue
-            value = parse(text)
+            value = _PARSERS[name](text)
             if value is not None:
                 return value
             findings.repeat(*_not_understood(name, column, text), row.file, row.line)
@@ -103,7 +109,12 @@ def _not_understood(name: str, column: str, text: str) -> tuple[str, str]:
     }[name]
     kind = {"sex": "unknown sex", "diagnosis": "unknown diagnoses"}.get(name, "impossible values")
     say = (
-        "" if name == "education_years" else '. If it means one of these, say so under "values" in a file for --columns'
+        ""
+        if name == "education_years"
+        else (
+            '. If it means one of these, say so under "values" in a file for --columns (table), or under "Levels" in the '
+            "JSON file beside it (BIDS)"
+        )
     )
     return kind, f"the {column} {text!r} is not {expected}; it is treated as unknown{say}"
 
@@ -133,3 +144,11 @@ def _apoe4(text: str) -> int | None:
 
 def _diagnosis(text: str) -> str | None:
     return _DIAGNOSES.get(re.sub(r"[\s'’_-]|disease$", "", text.lower()).upper())
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "sex": _sex,
+    "education_years": _education,
+    "apoe4": _apoe4,
+    "diagnosis": _diagnosis,
+}
