@@ -4,6 +4,7 @@
 # make lint       ruff and mypy
 # make benchmark  print measured ratios, seconds and bytes
 # make registration-benchmark  how well the motion between two scans is found, beside demons and ANTs
+# make application-pictures  the figures of docs/risk.md, what-if.md and populations.md
 # make fold-survey  fifty forecasts of different people: does any image fold?
 # make real-data  forecasts and regions of real scans beside what is known of them
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
@@ -12,7 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/set-up
 
-.PHONY: setup forecast forecast-picture test lint benchmark registration-benchmark fold-survey clean
+.PHONY: setup forecast forecast-picture test lint benchmark registration-benchmark fold-survey clean application-pictures
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -51,6 +52,18 @@ benchmark: $(STAMP)
 PAIRS ?= 10
 registration-benchmark: $(STAMP)
 	$(BIN)/python Testing/registration_benchmark.py --pairs $(PAIRS) --output docs/benchmark/registration
+
+application-pictures: $(STAMP)
+	rm -rf build/risk build/effects build/compare
+	OMP_NUM_THREADS=1 $(BIN)/python -m neuro4d_lib risk --volumes docs/examples/volumes.csv --age 74 --sex F --diagnosis MCI \
+		--threshold "hippocampus < -10%" --threshold "hippocampus < 5.5 ml" --threshold "lateral_ventricle > 8 %/year" --output build/risk
+	OMP_NUM_THREADS=1 $(BIN)/python -m neuro4d_lib effects simulated:1500 --output build/effects
+	OMP_NUM_THREADS=1 $(BIN)/python -m neuro4d_lib compare simulated:150:diagnosis=CN simulated:150:diagnosis=MCI:seed=1 --output build/compare
+	cp build/risk/centiles.png docs/pictures/risk_centiles.png
+	cp build/risk/next_scan.png docs/pictures/risk_next_scan.png
+	cp build/effects/effects.png docs/pictures/effects.png
+	cp build/compare/regions.png docs/pictures/compare_regions.png
+	cp build/compare/maps.png docs/pictures/compare_maps.png
 
 clean:
 	rm -rf $(VENV) build out

@@ -99,3 +99,12 @@ def need(*packages: str) -> None:
             f"This needs {', '.join(missing)}, which is not installed. Install it with: "
             "pip install 'neuro4d-lib[evaluation]'"
         )
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise an InputError unless results can be put there and nothing is there yet."""
+    from neuro4d_lib.forecasting.staging import check_folder
+
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty. Choose a new folder; nothing is overwritten.")
+    check_folder(folder, False)

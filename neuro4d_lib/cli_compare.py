@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from neuro4d_lib.cli_arguments import add_progress, need, progress_of
+from neuro4d_lib.cli_arguments import add_progress, check_new_folder, need, progress_of
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.progress import JsonLines, Progress, TerminalBar
 
@@ -37,9 +37,8 @@ def run_effects(chosen: argparse.Namespace) -> None:
     from neuro4d_lib.applications.cohorts.effects import cohort_effects, recovery
     from neuro4d_lib.applications.cohorts.effects_report import said, write_effects
     from neuro4d_lib.applications.cohorts.rates import read_cohort
-    from neuro4d_lib.forecasting.staging import check_folder
 
-    check_folder(chosen.output, False)
+    check_new_folder(chosen.output)
     progress = progress_of(chosen.progress)
     cohort = read_cohort(chosen.cohort, _reference(), progress)
     effects = cohort_effects(cohort)
@@ -136,9 +135,8 @@ def run_compare(chosen: argparse.Namespace) -> None:
     from neuro4d_lib.applications.cohorts.compare_report import scanner_sentence, write_comparison
     from neuro4d_lib.applications.cohorts.maps import brain_places, mean_maps
     from neuro4d_lib.applications.cohorts.rates import read_cohort
-    from neuro4d_lib.forecasting.staging import check_folder
 
-    check_folder(chosen.output, False)
+    check_new_folder(chosen.output)
     unknown = [name for name in chosen.adjust if name not in ADJUSTABLE]
     if unknown:
         raise InputError(f"--adjust names {unknown[0]!r}; expected some of {', '.join(ADJUSTABLE)}.")

@@ -10,6 +10,7 @@ from neuro4d_lib.cli_arguments import (
     add_person,
     add_population_file,
     add_progress,
+    check_new_folder,
     covariates_from,
     need,
     population_config,
@@ -94,9 +95,8 @@ def run_risk(chosen: argparse.Namespace) -> None:
     need("scipy", "matplotlib")
     from neuro4d_lib.applications.risk.report import write_assessment
     from neuro4d_lib.applications.risk.thresholds import checked_thresholds
-    from neuro4d_lib.forecasting.staging import check_folder
 
-    check_folder(chosen.output, False)
+    check_new_folder(chosen.output)
     thresholds = checked_thresholds(chosen.threshold)
     person = covariates_from(chosen)
     progress = progress_of(chosen.progress)
@@ -243,9 +243,8 @@ def run_what_if(chosen: argparse.Namespace) -> None:
     need("matplotlib")
     from neuro4d_lib.applications.what_if import checked_changes, write_what_if
     from neuro4d_lib.forecasting.forecaster import forecasts
-    from neuro4d_lib.forecasting.staging import check_folder
 
-    check_folder(chosen.output, False)
+    check_new_folder(chosen.output)
     person = covariates_from(chosen)
     changes = checked_changes(chosen.change, person)
     if chosen.futures < 2:

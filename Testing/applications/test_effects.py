@@ -1,5 +1,7 @@
 """Effects of covariates over a cohort, against the law that simulated the people and against statsmodels."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,19 @@ class TestCohorts:
         assert found.maps.shape == (2, int(np.prod(LATTICE.shape)))
         inside = model.network.deformation.pooling[0].flatten().numpy()
         assert found.maps[0] @ inside == pytest.approx(-0.03, rel=0.25)  # the map is smooth, the region small
+
+    def test_a_simulated_data_set_gives_the_slopes_of_its_true_volumes(self, tmp_path):
+        for k, rate in enumerate((-0.01, -0.03)):
+            visits = {
+                f"ses-0{i + 1}": {"years": year, "volumes_mm3": {name: 3000 * np.exp(rate * year) for name in REGIONS}}
+                for i, year in enumerate((-2.0, -0.5, 0.0))
+            }
+            folder = tmp_path / "derivatives" / "truth" / f"sub-{k}"
+            folder.mkdir(parents=True)
+            truth = {"visits": visits, "covariates_at_years_0": {"age": 70 + k, "sex": "F", "diagnosis": "CN"}}
+            (folder / f"sub-{k}_truth.json").write_text(json.dumps(truth), encoding="utf-8")
+        found = read_cohort(str(tmp_path), Reference.load(SHIPPED))
+        assert np.allclose(found.rates, np.array([[-0.01], [-0.03]])) and found.covariates[:, 0].tolist() == [70, 71]
 
     @pytest.mark.parametrize(
         "text", ["nowhere", "simulated:1", "simulated:many", "simulated:9:diagnosis=XX", "simulated:9:nose=1"]
