@@ -90,10 +90,13 @@ def test_the_table_names_what_was_measured():
     errors = MotionErrors(torch.full((29,), 0.8).double(), torch.zeros(4, 3, 29).double())
     share = {1: (0.5, 0.02), 2: (0.8, 0.01), 3: (0.9, 0.01)}
     half = {scans: (value / 2, error) for scans, (value, error) in share.items()}
-    rows = [Share("scans, prepared", "scratch", 20, 1.0, half), Share("true motion", "scratch", 20, 1.0, share)]
+    rows = [
+        Share("scans, prepared", "scratch", 20, 1.0, {"group_rate": half, "copy_last": share}),
+        Share("true motion", "scratch", 20, 1.0, {"group_rate": share, "copy_last": share}),
+    ]
     text = render(errors, rows, "python -m neuro4d_lib study-truth --people 20")
-    assert "| true motion | scratch | 20 | 1 | 50.0 +- 2.0 % | 80.0 +- 1.0 % | 90.0 +- 1.0 % |" in text
-    assert (
-        "| 20, scans, prepared | scratch | 50.0 % | 50.0 % | 50.0 % |" in text
-        and "| hippocampus | 0.80 | 0.00 |" in text
-    )
+    over_group, over_nothing = text.split("## Share of the exact gain over")[1:]
+    assert "| true motion | scratch | 20 | 1 | 50.0 +- 2.0 % | 80.0 +- 1.0 % | 90.0 +- 1.0 % |" in over_group
+    assert "| scans, prepared | scratch | 20 | 50.0 % | 50.0 % | 50.0 % |" in over_group
+    assert "| scans, prepared | scratch | 20 | 100.0 % | 100.0 % | 100.0 % |" in over_nothing
+    assert "| hippocampus | 0.80 | 0.00 |" in text

@@ -40,3 +40,13 @@ def test_its_first_guess_is_near_the_best_possible_forecast_of_people_with_one_s
 def mean_square(errors):
     """By region: [N, H, R] -> [R]."""
     return errors.square().mean(dim=(0, 1))
+
+
+def test_a_diagnosis_that_nobody_has_gets_what_holds_for_everybody():
+    generator = torch.Generator().manual_seed(0)
+    prior = GaussianPrior(3).double()
+    covariates = torch.tensor([[70.0, 0, 14, 0, 2]]).double().repeat(200, 1)
+    covariates[:, 0] += 5 * torch.randn(200, generator=generator)
+    state, target = (torch.randn(200, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    prior_fit.guess(prior, covariates, state, target)
+    assert torch.isfinite(prior.rate).all() and torch.allclose(prior.rate[0], prior.rate[2])

@@ -7,9 +7,11 @@ nothing, and on a processor it would not learn from so few.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +34,7 @@ from neuro4d_lib.data.population import Population
 from neuro4d_lib.data.prepared import read_about
 from neuro4d_lib.data.regions import DRIVEN
 from neuro4d_lib.errors import InputError
+from neuro4d_lib.files import write_whole
 from neuro4d_lib.model import ModelConfig, TrajectoryModel
 from neuro4d_lib.progress import Progress, part, silent
 from neuro4d_lib.training.fields import state_maps
@@ -42,7 +45,10 @@ from neuro4d_lib.training.study_people import Person, read_people
 from neuro4d_lib.training.study_run import Start, StudyOfRun, start_from, study_task
 
 SCANS = (1, 2, 3)
-LAW = StudyConfig(strengths=(0.1, 1.0, 10.0), law_steps=100, folds=2)
+LAW = StudyConfig(strengths=(0.3, 3.0), law_steps=100, folds=2)
+REFERENCES = ("group_rate", "copy_last")
+"""What a skill is measured against: the mean rate of the diagnosis and age, and no change at all."""
+ROWS_FILE = "rows.json"
 _BOOTSTRAPS = 200
 _PEOPLE_OF_GROUP_RATE = 1000
 
@@ -68,7 +74,8 @@ class Share:
     start: str
     people: int
     strength: float
-    shares: dict[int, tuple[float, float]]
+    shares: dict[str, dict[int, tuple[float, float]]]
+    """By reference, see REFERENCES, and number of scans."""
 
 
 def paired(output: Path, start: Start) -> tuple[list[Person], list[Person]]:
@@ -126,8 +133,6 @@ def learned(
     people: Sequence[Person], start: Start, output: Path, seed: int, progress: Progress
 ) -> tuple[TrajectoryModel, float]:
     """A model whose closed form was fitted to everybody, and the strength that was chosen."""
-    import json
-
     ids = [person.id for person in people]
     study = StudyOfRun(output, {"subjects": {}}, tuple(people), {"train": ids, "validation": ids, "test": []})
     config = StudyRunConfig(study=LAW, model=ModelConfig())
@@ -139,29 +144,46 @@ def learned(
     return task.model.requires_grad_(False), float(strength)
 
 
-def skill_shares(
-    model: TrajectoryModel, fields: Tensor, weights: Tensor, people: int, seed: int
-) -> dict[int, tuple[float, float]]:
-    """Share of the exact forecast's gain in CRPS over the group rate that the model's closed form has, by number of scans.
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """People who are forecast, the truth, and the CRPS [N, H, R] of the exact forecast and of the references, by number of scans."""
+
+    weights: Tensor
+    cases: dict[int, Cases]
+    exact: dict[int, np.ndarray]
+    simple: dict[str, dict[int, np.ndarray]]
+
+    @staticmethod
+    def of(weights: Tensor, people: int, seed: int) -> Exam:
+        population = studied_population()
+        training = training_people(weights, _PEOPLE_OF_GROUP_RATE, population)
+        fitted = {name: baselines.fit(name, training) for name in REFERENCES}
+        cases = {n: simulate_cases(population, people, n, torch.Generator().manual_seed(seed)) for n in SCANS}
+        truth = {n: changes(cases[n].truth, weights) for n in SCANS}
+        exact = {n: exact_forecast(cases[n], weights, population).crps(truth[n]) for n in SCANS}
+        simple = {
+            name: {n: _by_reference(fitted[name], cases[n], weights).crps(truth[n]) for n in SCANS}
+            for name in REFERENCES
+        }
+        return Exam(weights, cases, exact, simple)
+
+
+def skill_shares(model: TrajectoryModel, fields: Tensor, exam: Exam) -> dict[str, dict[int, tuple[float, float]]]:
+    """Share of the exact forecast's gain in CRPS over a reference that the model's closed form has, by number of scans.
 
     Every region and horizon counts the same. The error is the standard error between the people who are forecast.
     """
-    population = studied_population()
-    batches = SimulatedBatches(population, model.deformation, state_maps(fields))
-    group = baselines.fit("group_rate", training_people(weights, _PEOPLE_OF_GROUP_RATE, population))
-    shares = {}
-    for scans in SCANS:
-        cases = simulate_cases(population, people, scans, torch.Generator().manual_seed(seed))
-        truth = changes(cases.truth, weights)
-        _, mean, root = closed_form_futures(model, batches, cases, 1, torch.Generator().manual_seed(seed))
-        own = changes_law(mean, root, weights).crps(truth)
-        exact = exact_forecast(cases, weights, population).crps(truth)
-        simple = _group_rate(group, cases, weights).crps(truth)
-        shares[scans] = _share(own, exact, simple, seed)
+    batches = SimulatedBatches(studied_population(), model.deformation, state_maps(fields))
+    shares: dict[str, dict[int, tuple[float, float]]] = {name: {} for name in REFERENCES}
+    for n, cases in exam.cases.items():
+        _, mean, root = closed_form_futures(model, batches, cases, 1, torch.Generator().manual_seed(0))
+        own = changes_law(mean, root, exam.weights).crps(changes(cases.truth, exam.weights))
+        for name in REFERENCES:
+            shares[name][n] = _share(own, exam.exact[n], exam.simple[name][n], 0)
     return shares
 
 
-def _group_rate(forecaster: baselines.Forecaster, cases: Cases, weights: Tensor) -> Gaussian:
+def _by_reference(forecaster: baselines.Forecaster, cases: Cases, weights: Tensor) -> Gaussian:
     years = np.tile(cases.years()[0, cases.past.shape[1] :].numpy(), (len(cases.past), 1))
     found = forecaster(as_people(cases, weights), years)
     return Gaussian(found.mean, found.sd)
@@ -207,57 +229,77 @@ def study_truth(
         for how in ("shipped model", "scratch")
         if how == "shipped model" or len(people) >= LEAST_PEOPLE_FROM_SCRATCH
     ]
+    exam = Exam.of(weights, test_people, 777)
+    kept = _rows_of(output)
     rows = []
     for i, (name, people, how) in enumerate(jobs):
-        told = part(progress, i / len(jobs), (i + 1) / len(jobs))
-        start = scratch if how == "scratch" else start_from(model_folder)
-        model, strength = learned(people, start, output, seed, told)
-        shares = skill_shares(model, fields, weights, test_people, 777)
-        rows.append(Share(name, how, len(people), strength, shares))
+        key = f"{name}, {how}, {len(people)} people, {len(prepared)} scanned, {test_people} tested, seed {seed}"
+        if key not in kept:
+            told = part(progress, i / len(jobs), (i + 1) / len(jobs))
+            start = scratch if how == "scratch" else start_from(model_folder)
+            model, strength = learned(people, start, output, seed, told)
+            kept[key] = {"strength": strength, "shares": skill_shares(model, fields, exam)}
+            write_whole(output / ROWS_FILE, json.dumps(kept, indent=1) + "\n")
+            kept = _rows_of(output)
+        shares = {r: {int(n): (v[0], v[1]) for n, v in of.items()} for r, of in kept[key]["shares"].items()}
+        rows.append(Share(name, how, len(people), float(kept[key]["strength"]), shares))
     progress(1.0, "Scored")
     return errors, rows
 
 
+def _rows_of(output: Path) -> dict[str, Any]:
+    """Rows that were made before; a file that cannot be read is made anew."""
+    try:
+        return dict(json.loads((output / ROWS_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
 def render(errors: MotionErrors, rows: Sequence[Share], command: str) -> str:
     """Markdown."""
+    heads = [f"{n} scan{'s' * (n > 1)}" for n in SCANS]
     lines = [
         "# Learning from prepared scans against learning from the true motion",
         "",
         f"Simulated people only; made by `{command}`. Each row: a closed form fitted to so many people with {VISITS} visits, and its "
-        "share of the exact forecast's gain in CRPS over the group rate, on other people whose scans are read with the "
-        "population's scan errors; +- is the standard error between the people who are forecast, not between cohorts. "
-        "*true motion*: the same people's true motion, read with the population's scan errors, too. *scans, prepared*: scans that were simulated (2 mm, brain only) and went through `prepare`. *measured errors*: people "
-        "without scans whose motion carries the errors that were measured on the former. The shipped model was trained on the law that "
-        "the people come from, up to their diagnoses; *scratch* knows nothing of it.",
-        "",
-        "| learned from | start | people | strength | " + " | ".join(f"{n} scan{'s' * (n > 1)}" for n in SCANS) + " |",
-        "| --- | --- | --- | --- | " + " | ".join("---" for _ in SCANS) + " |",
+        "share of the exact forecast's gain in CRPS over a reference, on other people whose scans are read with the population's scan "
+        "errors. Where it is negative, the reference is better. +- is the standard error between the people who are forecast, not "
+        "between cohorts. *scans, prepared*: scans that were simulated (2 mm, brain only) and went through `prepare`. *true motion*: the "
+        "same people's true motion, read with the population's scan errors. *measured errors*: people without scans whose motion carries "
+        "the errors that were measured on the former. The shipped model was trained on the law that the people come from, up to their "
+        "diagnoses; *scratch* knows nothing of it.",
     ]
-    for row in rows:
-        cells = [f"{100 * share:.1f} +- {100 * error:.1f} %" for share, error in row.shares.values()]
-        lines.append(f"| {row.learned_from} | {row.start} | {row.people} | {row.strength:g} | {' | '.join(cells)} |")
-    lines += ["", "Share of what the same people's true motion gives:", "", "| people | start | " + " | ".join(f"{n} scan{'s' * (n > 1)}" for n in SCANS) + " |",
-              "| --- | --- | " + " | ".join("---" for _ in SCANS) + " |"]  # fmt: skip
-    for row in rows:
-        other = next(
-            one
-            for one in rows
-            if (one.people, one.start) == (row.people, row.start) and one.learned_from == "true motion"
-        )
-        if other is not row:
-            cells = [
-                f"{100 * row.shares[n][0] / other.shares[n][0]:.1f} %" if other.shares[n][0] > 0.05 else "-"
-                for n in SCANS
-            ]
-            lines.append(f"| {row.people}, {row.learned_from} | {row.start} | {' | '.join(cells)} |")
+    names = {"group_rate": "the group rate (fitted to 1,000 other people with true volumes)", "copy_last": "no change"}
+    for reference in REFERENCES:
+        lines += ["", f"## Share of the exact gain over {names[reference]}", ""]
+        lines += ["| learned from | start | people | strength | " + " | ".join(heads) + " |"]
+        lines += ["| --- | --- | --- | --- | " + " | ".join("---" for _ in SCANS) + " |"]
+        for row in rows:
+            cells = [f"{100 * share:.1f} +- {100 * error:.1f} %" for share, error in row.shares[reference].values()]
+            lines.append(
+                f"| {row.learned_from} | {row.start} | {row.people} | {row.strength:g} | {' | '.join(cells)} |"
+            )
+        lines += ["", "Of what the same people's true motion gives (goal: 90 %):", ""]
+        lines += ["| learned from | start | people | " + " | ".join(heads) + " |"]
+        lines += ["| --- | --- | --- | " + " | ".join("---" for _ in SCANS) + " |"]
+        for row in rows:
+            same = [one for one in rows if (one.people, one.start) == (row.people, row.start)]
+            best = [one.shares[reference] for one in same if one.learned_from == "true motion"]
+            if row.learned_from != "true motion" and best:
+                cells = [_part_of(row.shares[reference][n][0], best[0][n][0]) for n in SCANS]
+                lines.append(f"| {row.learned_from} | {row.start} | {row.people} | {' | '.join(cells)} |")
     people = len(errors.left)
-    lines += ["", f"Errors of the prepared motion, {people} people, {VISITS - 1} changes each, both sides together:", "",
+    lines += ["", "## Errors of the prepared motion", "", f"Measured on {people} people, {VISITS - 1} changes each, both sides together.", "",
               "| region | prepared per true change | SD of what is left, % of the volume |", "| --- | --- | --- |"]  # fmt: skip
     for group in dict.fromkeys(region.group for region in DRIVEN):
         sides = [i for i, region in enumerate(DRIVEN) if region.group == group]
         sd = 100 * float(errors.left[:, :-1, sides].square().mean().sqrt())
         lines.append(f"| {group} | {float(errors.slope[sides[0]]):.2f} | {sd:.2f} |")
     return "\n".join(lines) + f"\n\nRegions that are scored: {', '.join(SCORED)}. Research use only.\n"
+
+
+def _part_of(share: float, best: float) -> str:
+    return f"{100 * share / best:.1f} %" if best > 0.05 else "the true motion has no skill"
 
 
 def _more_people(count: int, start: Start, fields: Tensor, seed: int) -> list[Person]:
