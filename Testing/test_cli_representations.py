@@ -59,3 +59,12 @@ def test_overwrites_no_earlier_comparison(asked, tmp_path, capsys):
     assert "nothing is overwritten" in capsys.readouterr().err and not asked
     (tmp_path / "file").write_text("mine")
     assert run("--output", tmp_path / "file") == 2
+
+
+def test_interrupted_says_what_is_kept(tmp_path, capsys, monkeypatch):
+    def ended(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(representation_comparison, "compare", ended)
+    assert run("--output", tmp_path, "--device", "cpu") == 130
+    assert "keeps the velocity fields" in capsys.readouterr().err

@@ -67,6 +67,11 @@ def run_compare_representations(chosen: argparse.Namespace) -> None:
         seed=chosen.seed,
         training=training,
     )
-    text = compare(config, chosen.output, device, TerminalBar())
+    try:
+        text = compare(config, chosen.output, device, TerminalBar())
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"Interrupted. {chosen.output} keeps the velocity fields, which the same command need not make again, and no table."
+        ) from None
     print(text)
     print("\nSimulated people; no evidence about real ones.")
