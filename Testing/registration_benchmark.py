@@ -13,6 +13,7 @@ import argparse
 import csv
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +47,26 @@ DEMONS_LEVELS = ((4, 40), (2, 30), (1, 10))
 DEMONS_SMOOTHING_VOX = 1.5
 
 
+@dataclass(frozen=True, eq=False)
 class Pair:
-    """Two visits of a simulated person, three years apart, rigidly aligned, and the true map from the first to the second."""
+    """Two visits of a simulated person, three years apart, rigidly aligned, and the true map from the first to the second.
 
-    def __init__(self, simulator: Simulator, number: int, seed: int, spacing_mm: float) -> None:
+    Attributes:
+        first, second, mask: [1, 1, 125, 157, 125], on FINE.
+        true_vox: [1, 3, 125, 157, 125], voxels.
+        labels: [125, 157, 125], regions at the first visit.
+    """
+
+    diagnosis: str
+    first: Tensor
+    second: Tensor
+    mask: Tensor
+    true_vox: Tensor
+    labels: Tensor
+
+    @staticmethod
+    def of(simulator: Simulator, number: int, seed: int, spacing_mm: float) -> Pair:
+        """Person `number` of a simulated cohort."""
         reference = simulator.reference
         generator = torch.Generator().manual_seed(1000 * seed + number)
         subject = simulated_subjects(number + 1, 2, seed)[number]
@@ -62,15 +79,18 @@ class Pair:
         ]
         found = [align(scan.image, reference) for scan in scans]
         gathering = gathered([volume for _, volume in found], [fit.affine for fit, _ in found], reference)
-        self.diagnosis = subject.covariates.diagnosis
-        self.first, self.second = gathering.images
-        _, mask = reference_volumes(reference)
-        self.mask = resample(mask.on(REFINED), REFINED, FINE)
         placed = [gathering.space.stretch @ pose for pose in gathering.space.poses]
-        self.true_vox = _true_map(psi_mm, motion_mm, [scan.scan_to_aligned for scan in scans], placed)
         grid = scans[0].labels.grid
         labels = torch.from_numpy(scans[0].labels.array.astype(np.float32))[None, None]
-        self.labels = resample(labels, Grid(grid.shape, placed[0] @ grid.affine), FINE, mode="nearest")[0, 0]
+        _, mask = reference_volumes(reference)
+        return Pair(
+            diagnosis=str(subject.covariates.diagnosis),
+            first=gathering.images[0],
+            second=gathering.images[1],
+            mask=resample(mask.on(REFINED), REFINED, FINE),
+            true_vox=_true_map(psi_mm, motion_mm, [scan.scan_to_aligned for scan in scans], placed),
+            labels=resample(labels, Grid(grid.shape, placed[0] @ grid.affine), FINE, mode="nearest")[0, 0],
+        )
 
 
 def _true_map(psi_mm: Tensor, motion_mm: Tensor, true: list[np.ndarray], found: list[np.ndarray]) -> Tensor:
@@ -117,6 +137,22 @@ def demons(pair: Pair) -> Tensor:
             field = method.Execute(*small, start)
     vectors = torch.from_numpy(SimpleITK.GetArrayFromImage(field)).float()  # [k, j, i, (x, y, z)], in voxels of FINE
     return vectors.permute(3, 2, 1, 0)[None].contiguous()
+
+
+def demons_after_n4(pair: Pair) -> Tensor:
+    """Demons takes shading for motion, so it is also given images without: N4 (Tustison et al., 2010) on each."""
+    return demons(
+        replace(pair, first=_without_shading(pair.first, pair.mask), second=_without_shading(pair.second, pair.mask))
+    )
+
+
+def _without_shading(image: Tensor, mask: Tensor) -> Tensor:
+    whole, brain = _itk(image), SimpleITK.Cast(_itk(mask) > 0.5, SimpleITK.sitkUInt8)
+    method = SimpleITK.N4BiasFieldCorrectionImageFilter()
+    method.SetMaximumNumberOfIterations([30, 30, 20])
+    method.Execute(SimpleITK.Shrink(whole, [3] * 3), SimpleITK.Shrink(brain, [3] * 3))
+    even = whole / SimpleITK.Exp(method.GetLogBiasFieldAsImage(whole))
+    return torch.from_numpy(SimpleITK.GetArrayFromImage(even).transpose(2, 1, 0).copy()).float()[None, None]
 
 
 def ants(pair: Pair) -> Tensor:
@@ -236,6 +272,7 @@ def main() -> None:
         "prepare --quick": lambda pair: ours(pair, config.coarser()),
         "prepare": lambda pair: ours(pair, config),
         "diffeomorphic demons (SimpleITK)": demons,
+        "N4, then diffeomorphic demons (SimpleITK)": demons_after_n4,
     }
     try:
         import ants as _  # noqa: F401
@@ -246,9 +283,9 @@ def main() -> None:
     rows: list[dict[str, float | str]] = []
     text = ""
     for number in range(chosen.pairs):
-        pair = Pair(simulator, number, chosen.seed, chosen.spacing)
+        pair = Pair.of(simulator, number, chosen.seed, chosen.spacing)
         for name, method in methods.items():
-            row = {"pair": number, "diagnosis": str(pair.diagnosis), "method": name, **measured(method, pair)}
+            row = {"pair": number, "diagnosis": pair.diagnosis, "method": name, **measured(method, pair)}
             rows.append(row)
             print(
                 ", ".join(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from neuro4d_lib.data.study import Study
 from neuro4d_lib.errors import InputError
 from neuro4d_lib.preparation.config import PreparationConfig
 from neuro4d_lib.preparation.jobs import RECORDS, VERSION, Job
-from neuro4d_lib.preparation.workers import one_by_one, over_dask, over_processes
+from neuro4d_lib.preparation.workers import Records, one_by_one, over_dask, over_processes
 from neuro4d_lib.progress import Progress, silent
 
 
@@ -77,9 +78,10 @@ def prepare_study(
         write_about(output, {**about, "complete": False, "subjects": {}})
     visits = {job.person.id: len(job.person.visits) for job in waiting}
     tally = _Tally(visits, len(records), progress)
-    for record in _done(waiting, tally, workers, scheduler):
-        records[record["id"]] = record
-        tally.finished(record)
+    with contextlib.closing(_done(waiting, tally, workers, scheduler)) as done:  # ends the workers, whatever happens
+        for record in done:
+            records[record["id"]] = record
+            tally.finished(record)
     excluded = {person.subject: person.reason for person in study.unusable}
     about |= {"complete": True, "subjects": dict(sorted(_states(records.values(), excluded)))}
     write_about(output, about)
@@ -92,7 +94,7 @@ def ordered_records(output: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
 
 
-def _done(jobs: Sequence[Job], tally: _Tally, workers: int, scheduler: str | None) -> Iterator[dict[str, Any]]:
+def _done(jobs: Sequence[Job], tally: _Tally, workers: int, scheduler: str | None) -> Records:
     if scheduler is not None:
         return over_dask(jobs, tally.report, scheduler)
     if workers > 1 and len(jobs) > 1:

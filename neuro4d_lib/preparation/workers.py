@@ -9,7 +9,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -21,16 +21,18 @@ from neuro4d_lib.preparation.jobs import Job, run_job
 Report = Callable[[str, float, str], None]
 """(person, fraction 0 to 1, what is being done), while the work on a person goes on."""
 
+Records = Generator[dict[str, Any], None, None]
+
 _reports: Any = None
 
 
-def one_by_one(jobs: Sequence[Job], report: Report) -> Iterator[dict[str, Any]]:
+def one_by_one(jobs: Sequence[Job], report: Report) -> Records:
     """In this process."""
     for job in jobs:
         yield run_job(job, partial(report, job.person.id))
 
 
-def over_processes(jobs: Sequence[Job], report: Report, workers: int) -> Iterator[dict[str, Any]]:
+def over_processes(jobs: Sequence[Job], report: Report, workers: int) -> Records:
     """In so many processes of one thread each. Records come as they are done."""
     context = multiprocessing.get_context("spawn")
     reports = context.Queue()
@@ -58,7 +60,7 @@ def over_processes(jobs: Sequence[Job], report: Report, workers: int) -> Iterato
             process.join()
 
 
-def over_dask(jobs: Sequence[Job], report: Report, address: str) -> Iterator[dict[str, Any]]:
+def over_dask(jobs: Sequence[Job], report: Report, address: str) -> Records:
     """On the workers of a Dask scheduler, which see the same folders under the same names."""
     try:
         from distributed import Client, as_completed
