@@ -98,7 +98,7 @@ class TestRefuses:
     @pytest.mark.parametrize(
         ("more", "says"),
         [
-            (["--steps", "0"], "--steps: expected 1 or more, found 0"),
+            (["--steps", "-1"], "--steps: expected 0 or more, found -1"),
             (["--people", "9", "--parts", "2"], "--parts: 9 people cannot be drawn in 2 equal parts"),
             (["--device", "tpu"], "expected auto, cpu or cuda"),
         ],
