@@ -1,5 +1,6 @@
 # make forecast   forecast the sample brain; sets up what it needs
 # make forecast-picture  the same, as the picture in the README
+# make trial-example    the simulated trial and the figures of docs/trials.md
 # make test       run every test;          sets up what it needs
 # make lint       ruff and mypy
 # make benchmark  print measured ratios, seconds and bytes
@@ -13,7 +14,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/set-up
 
-.PHONY: setup forecast forecast-picture test lint benchmark registration-benchmark fold-survey clean application-pictures
+.PHONY: setup forecast forecast-picture test lint benchmark registration-benchmark fold-survey clean application-pictures trial-example
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -31,6 +32,11 @@ forecast: $(STAMP)
 
 forecast-picture: forecast
 	cp out/forecast.png docs/pictures/forecast_mni152.png
+
+trial-example: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m neuro4d_lib trial docs/examples/trial_ad.toml --output build/trial --workers 2 --overwrite
+	cp build/trial/power.png docs/pictures/trial_ad_power.png
+	cp build/trial/biomarkers.png docs/pictures/trial_ad_biomarkers.png
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

@@ -22,6 +22,7 @@ from neuro4d_lib.applications.trials.check import (
     proportional_sd,
     simulated,
 )
+from neuro4d_lib.applications.trials.design import Arm, Criteria
 from neuro4d_lib.applications.trials.law import law_of
 from neuro4d_lib.applications.trials.run import Workers, run_trials
 from neuro4d_lib.applications.trials.sizes import closed_form_n, expected_power, ladder, simulated_n
@@ -89,6 +90,20 @@ class TestTruth:
             if row.analysis in ("change", "ancova"):
                 assert abs(row.bias) < 5 * row.bias_error, row
             assert abs(row.bias) < 0.08 * abs(row.true_effect), row  # a straight line through a bent course
+
+
+class TestBias:
+    @pytest.mark.parametrize("dropout", [None, 0.8])
+    def test_arms_that_people_leave_at_different_rates_are_not_taken_for_alike(self, law, dropout):
+        """Of MCI and AD, more of those with AD leave the control arm: then untreated arms differ, too."""
+        arm = Arm(name="treated", slowing={"whole_brain": 0.3}, dropout_per_year=dropout)
+        drawn = law(treated=arm, trials=50, analyses=("change",), criteria=Criteria(diagnoses=("MCI", "AD")))
+        found, arrays = simulated(drawn, (), Workers(), silent)
+        row = found.rows[0]
+        null = arrays["null_effect"][0, 0, :, 0, 0].mean()
+        plain = row.effect - row.true_effect
+        assert row.bias == pytest.approx(plain if dropout else plain - null, abs=1e-9)
+        assert abs(null) > 1e-3
 
 
 class TestRuns:

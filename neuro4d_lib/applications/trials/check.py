@@ -26,7 +26,7 @@ SCAN_NOISE = 0.37
 SLOWING = (0.2, 0.25, 0.3)
 STATED_N = {"AD": (206, 132, 92), "MCI": (435, 279, 194), "CN": (625, 400, 278)}
 """2 (1.96 + 0.842)^2 SD^2 / (slowing mean)^2: people per arm for 80 % power, one year, not adjusted for controls."""
-TRIALS = 2500
+TRIALS = 4000
 _POWER_SIZES = (40, 60, 80, 100, 120, 132, 160, 200)
 
 

@@ -26,7 +26,7 @@ class Row:
         slowing: true effect as a share of the change in the control arm; positive is less change.
         interval_low, interval_high: mean confidence interval of a trial, at the design's alpha.
         coverage: share of the trials whose confidence interval holds the true effect.
-        bias: of the estimate, from the same people treated and untreated.
+        bias: of the estimate, see `_Cell.expected`.
         power, type_1: share of significant trials, with and without the effect. *_error: Monte Carlo standard errors.
         analytic_power: by the normal approximation, from bias-free effect and mean standard error.
         n_closed_form, n_simulated: people per arm (in the smallest one, if they differ) for the asked power; the latter
@@ -112,6 +112,7 @@ def summarize(design: TrialDesign, markers: Sequence[str], sizes: Sequence[Seque
     }  # fmt: skip
     rows, powers = [], []
     for c, arm in enumerate(design.arms[1:]):
+        alike = arm.dropout_per_year == design.arms[0].dropout_per_year
         for q, marker in enumerate(markers):
             for number, analysis in enumerate(design.analyses):
                 here = (c, number, slice(None), at, q)
@@ -119,7 +120,7 @@ def summarize(design: TrialDesign, markers: Sequence[str], sizes: Sequence[Seque
                     effect=arrays["effect"][here],
                     standard_error=arrays["standard_error"][here],
                     freedom=arrays["freedom"][here],
-                    null_effect=arrays["null_effect"][c, number, :, 0, q],
+                    null_effect=arrays["null_effect"][c, number, :, 0, q] if alike else None,
                     true_effect=float(arrays["true_effect"][c, q]),
                 )
                 shares = [_share(rejected[c, number, :, k, q]) for k in range(len(sizes))]
@@ -162,13 +163,17 @@ class _Cell:
     effect: np.ndarray
     standard_error: np.ndarray
     freedom: np.ndarray
-    null_effect: np.ndarray
+    null_effect: np.ndarray | None
     true_effect: float
 
     @property
     def expected(self) -> tuple[float, float]:
-        """The estimate's expectation, from the same people treated and untreated, with its Monte Carlo error."""
-        return _mean(self.effect - self.null_effect)
+        """The estimate's expectation with its Monte Carlo error.
+
+        Where the arms are alike but for the treatment, the estimate in the same people untreated has the mean 0 and much the
+        same chances: taken off, it leaves less noise. Where people leave the arms at different rates it has not, and stays.
+        """
+        return _mean(self.effect if self.null_effect is None else self.effect - self.null_effect)
 
     @property
     def mean_error(self) -> float:
