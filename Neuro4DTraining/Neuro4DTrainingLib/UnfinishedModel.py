@@ -19,6 +19,7 @@ def main(run: Path, folder: Path, reference: Path) -> None:
     about = {
         "name": f"{run.name} (unfinished)",
         "training_data": "Those of the run, which has not ended.",
+        "ranges": json.loads((reference / "card.json").read_text(encoding="utf-8"))["ranges"],
         "limits": ["An unfinished model, without gate and scores, for looking at the progress of its training."],
     }
     config = from_dict(ModelConfig, settings["model"])

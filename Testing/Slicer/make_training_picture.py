@@ -19,9 +19,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT / "Neuro4DForecast"), str(ROOT)]
 VIEW_SIZE = (430, 400)
-STEPS, SHOWN_AT = 400, 240
+STEPS, SHOWN_AT = 400, 100
 SETTINGS = {
-    "training": {"prior_steps": 40, "validation_people": 45, "gate_people": 0},
+    "training": {"prior_steps": 20, "validation_people": 18, "gate_people": 0},
     "model": {"widths": [8, 16], "condition": 32},
 }
 
@@ -44,7 +44,7 @@ def open_run(run: Path):
     ui.sourceCombo.setCurrentIndex(1)
     ui.startCombo.setCurrentIndex(1)
     ui.settingsFileEdit.text = str(settings)
-    ui.stepsSpin.value, ui.peopleSpin.value, ui.validateSpin.value, ui.saveSpin.value = STEPS, 6, 20, 20
+    ui.stepsSpin.value, ui.peopleSpin.value, ui.validateSpin.value, ui.saveSpin.value = STEPS, 4, 10, 10
     ui.outputEdit.text = str(run)
     ui.trainButton.click()
     return app, panel

@@ -105,3 +105,22 @@ def test_what_the_command_line_refuses_is_said_in_its_words(real_panel, fields, 
     wait(lambda: state(real_panel) == "failed", 300)
     assert "training.stepps: unknown setting" in real_panel.ui.statusLabel.text
     assert "Traceback" not in real_panel.ui.statusLabel.text
+
+
+def test_the_weights_of_a_moment_become_a_model_that_forecasts_load(training_module, tmp_path):
+    """What an example of the panel is made of, by the program that makes it."""
+    from Neuro4DForecastLib import Models
+    from Neuro4DTrainingLib import UnfinishedModel
+
+    from neuro4d_lib.checkpoint import load_network
+    from neuro4d_lib.config import to_dict
+    from neuro4d_lib.model import ModelConfig, TrajectoryModel
+    from neuro4d_lib.training.trainer import save_weights
+
+    run, config = tmp_path / "run", ModelConfig(widths=(8, 16), condition=16)
+    run.mkdir()
+    save_weights(TrajectoryModel(config), run / "weights.safetensors")
+    (run / "config.json").write_text(json.dumps({"training": {}, "model": to_dict(config), "study": {}}))
+    UnfinishedModel.main(run, tmp_path / "model", Models.shipped()[0].folder)
+    _, card = load_network(tmp_path / "model")
+    assert card["name"] == "run (unfinished)" and card["model"]["widths"] == [8, 16]
