@@ -70,7 +70,7 @@ class TestTreated:
         place = forecast.volumes.names.index("lateral_ventricle")
         assert found.volumes.futures_mm3[0, 0, place] == pytest.approx(integral_mm3, rel=1e-5)
         sentence = (
-            "With a hypothetical treatment, not a real one: lateral ventricle gains 0.5 mL in 1 years, from 0 years on."
+            "With a hypothetical treatment, not a real one: lateral ventricle gains 0.5 mL in 1 year, from 0 years on."
         )
         assert found.warnings[0] == sentence
 

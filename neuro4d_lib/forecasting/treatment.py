@@ -85,7 +85,11 @@ def _described(treatment: Treatment) -> str:
     ]
     parts += [
         f"{name.replace('_', ' ')} {'gains' if volume_ml > 0 else 'loses'} {abs(volume_ml):g} mL in "
-        f"{treatment.added_over_years:g} years"
+        f"{_years(treatment.added_over_years)}"
         for name, volume_ml in treatment.added_ml.items()
     ]
-    return f"{', '.join(parts) or 'no effect'}, from {treatment.onset_years:g} years on"
+    return f"{', '.join(parts) or 'no effect'}, from {_years(treatment.onset_years)} on"
+
+
+def _years(years: float) -> str:
+    return f"{years:g} year{'' if years == 1 else 's'}"
