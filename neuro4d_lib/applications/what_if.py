@@ -170,17 +170,17 @@ def _draw(results: Sequence[Forecast], changes: Sequence[Change], maps: Sequence
         slices.add(k, base.scan.array, values)
     tiles = lower.subplots(1, max(len(maps), 2), squeeze=False)[0]
     cuts = [cut["coronal"] for _, cut in slices.frames]
-    reach = max(max(float(np.percentile(np.abs(c.change_percent[c.brain]), 95)) for c in cuts), 0.1)  # type: ignore[index]
-    overlay = None
     for axes in tiles:
         axes.set_axis_off()
     for axes, cut, change in zip(tiles, cuts, changes, strict=False):
-        aspect = slices.aspect["coronal"]
+        aspect, difference = slices.aspect["coronal"], cut.change_percent
+        assert difference is not None  # every cut has a map
+        reach = max(float(np.percentile(np.abs(difference[cut.brain]), 95)), 0.01)
         axes.imshow(cut.gray, cmap="gray", vmin=0, vmax=1, aspect=aspect)
-        shade = np.clip(np.abs(cut.change_percent) / (0.3 * reach), 0, 0.75) * cut.brain  # type: ignore[arg-type]
-        overlay = axes.imshow(cut.change_percent, cmap="RdBu", vmin=-reach, vmax=reach, alpha=shade, aspect=aspect)
+        shade = np.clip(np.abs(difference) / (0.3 * reach), 0, 0.75) * cut.brain
+        overlay = axes.imshow(difference, cmap="RdBu", vmin=-reach, vmax=reach, alpha=shade, aspect=aspect)
         axes.set_title(f"{change.text}: after {base.years[-1]:g} years", fontsize=10)
-    lower.colorbar(overlay, ax=list(tiles), shrink=0.8, label="difference of volume, % points")
+        lower.colorbar(overlay, ax=axes, shrink=0.8, label="difference of volume, % points")
     return png_of(made)
 
 
