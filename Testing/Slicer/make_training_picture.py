@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT / "Neuro4DForecast"), str(ROOT)]
 VIEW_SIZE = (430, 400)
+LINE = 16
 STEPS, SHOWN_AT = 400, 100
 SETTINGS = {
     "training": {"prior_steps": 20, "validation_people": 18, "gate_people": 0},
@@ -96,7 +97,11 @@ def page(app, panel):
     from Neuro4DForecastLib import Export, SlicePictures
     from PIL import Image
 
-    side = panel_picture(app, panel)
+    panel_picture(app, panel)
+    panel.parent.resize(440, panel.parent.height + 3 * LINE)  # what wraps is not part of the least height
+    app.processEvents()
+    panel.parent.grab().save(f"{app.temporaryPath}/panel.png")
+    side = Image.open(f"{app.temporaryPath}/panel.png").convert("RGB")
     width, height = VIEW_SIZE
     views = [Image.fromarray(SlicePictures.picture(view)) for view in Export.VIEWS]
     corner = SlicePictures.labeled(
