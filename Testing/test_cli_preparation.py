@@ -51,7 +51,14 @@ class TestPrepareCommand:
 
     def test_names_an_unknown_setting(self, study, tmp_path, capsys):
         (tmp_path / "settings.json").write_text('{\n "smoothnes": 1\n}', encoding="utf-8")
-        arguments = ["prepare", str(study), "--output", str(tmp_path / "out"), "--settings", str(tmp_path / "settings.json")]
+        arguments = [
+            "prepare",
+            str(study),
+            "--output",
+            str(tmp_path / "out"),
+            "--settings",
+            str(tmp_path / "settings.json"),
+        ]
         assert main(arguments) == 2
         assert "line 2" in capsys.readouterr().err
 
@@ -73,5 +80,5 @@ class TestEstimate:
         assert seconds[0] < seconds[1]
 
     def test_a_disk_that_is_too_small_is_refused_before_the_start(self):
-        with pytest.raises(InputError, match="needs about 5.00 GB of disk; 1.00 GB"):
+        with pytest.raises(InputError, match=r"needs about 5\.00 GB of disk; 1\.00 GB"):
             Estimate(5, 0, 10, 1, 60.0, 10**9, 5 * 10**9, 10**9).check_disk()
