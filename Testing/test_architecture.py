@@ -26,7 +26,18 @@ LAYERS = [
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 FORBIDDEN = {"slicer", "qt", "ctk", "vtk", "torchvision"}
 # What a forecast may import at the top of a file: the run-time dependencies and the standard library.
-OPTIONAL = {"monai", "dask", "pandas", "scipy", "statsmodels", "matplotlib", "nilearn", "ancpbids", "distributed", "tomli"}
+OPTIONAL = {
+    "monai",
+    "dask",
+    "pandas",
+    "scipy",
+    "statsmodels",
+    "matplotlib",
+    "nilearn",
+    "ancpbids",
+    "distributed",
+    "tomli",
+}
 
 
 def python_files():

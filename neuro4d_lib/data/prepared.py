@@ -162,7 +162,9 @@ def read_prepared(folder: Path, wanted: Sequence[str] | None = None) -> Prepared
     """The study, with those of its subjects who are used; where `wanted` is given, of those only the wanted."""
     about = read_about(folder)
     if about.get("complete") is False:
-        raise InputError(f"{folder} is not finished. Run the same `prepare` command again; it goes on where it stopped.")
+        raise InputError(
+            f"{folder} is not finished. Run the same `prepare` command again; it goes on where it stopped."
+        )
     used = sorted(name for name, state in about["subjects"].items() if state["state"] == "used")
     if wanted is not None:
         missing = sorted(set(wanted) - set(used))
