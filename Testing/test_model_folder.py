@@ -14,7 +14,9 @@ MOST_BYTES = 12_000_000
 def test_card_holds_the_published_settings():
     card = json.loads((SHIPPED / CARD_FILE).read_text(encoding="utf-8"))
     published = json.loads(SETTINGS.read_text(encoding="utf-8"))
-    assert {"training": card["training"], "model": card["model"]} == published
+    assert {name: card[name] for name in ("training", "model")} == {
+        name: published[name] for name in ("training", "model")
+    }
 
 
 def test_train_reads_the_published_settings_whole():

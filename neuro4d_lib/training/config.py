@@ -18,7 +18,7 @@ _AT_LEAST = {"steps": 0, "people": 1, "parts": 1, "prior_steps": 0, "seconds": 0
 class TrainingConfig:
     """How a model is trained."""
 
-    steps: int = documented(6000, help="Steps of the network.")
+    steps: int = documented(6000, help="Steps of the network; 0 leaves it out.")
     people: int = documented(48, help="Simulated people per step, over all parts and processes together.")
     parts: int = documented(
         1,
