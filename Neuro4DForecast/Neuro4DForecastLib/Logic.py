@@ -29,7 +29,7 @@ from Neuro4DForecastLib import (
 from Neuro4DForecastLib.BackgroundRun import BackgroundRun, State
 from Neuro4DForecastLib.Problem import Problem, withNames
 
-SLICE_SECONDS = 0.03  # the longest that loading results may hold up the panel at a time
+SLICE_SECONDS = 0.02  # the longest that loading results may hold up the panel at a time
 LEARNED = "Neuro4D/SecondsFactor"  # in the settings: by kind of device, what runs really took over what was said
 WORKER_SHARE = 0.95  # of the progress bar; the rest is loading
 

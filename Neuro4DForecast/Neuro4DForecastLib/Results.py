@@ -125,13 +125,16 @@ class Importer:
             yield from self._movingVolume()
         else:
             yield from self._frames("frames", "forecast.nii.gz", f"{self.scan.name} forecast", 0.05, 0.4)
+        yield 0.4, "Loading the volumes"
         VolumesTable.build(self)
+        yield 0.4, "Loading the report"
         report = self.folder / "report.html"
         if report.is_file():
             text = slicer.vtkMRMLTextNode()
             text.SetName(f"{self.scan.name} forecast report")
             text.SetText(report.read_text(encoding="utf-8"))
             self.keep(slicer.mrmlScene.AddNode(text), "report")
+            yield 0.4, "Loading the report"
         yield from self._frames("change", "volume_change.nii.gz", f"{self.scan.name} volume change (%)", 0.4, 0.55)
         yield from self._frames(
             "uncertainty", "volume_change_spread.nii.gz", f"{self.scan.name} uncertainty (%)", 0.55, 0.7
